@@ -1,0 +1,1 @@
+"""The science of Touchstone: contexts, observations, detectors, findings and reports."""

@@ -1,0 +1,47 @@
+"""Every detector as plain data, importable without torch. The code is in `detectors.methods`, one file each."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from detectors.findings import Plain
+
+Stage = Literal["nominate", "confirm", "assess"]
+
+
+class DetectorSpec(Plain):
+    """What a detector is.
+
+    Attributes:
+        stage: nominators rank contexts, confirmers test candidates on fresh prompts, assessors read whole models.
+        citation: where the method comes from.
+        summary: one sentence.
+        cannot_see: one sentence.
+    """
+
+    name: str
+    version: str
+    stage: Stage
+    citation: str
+    summary: str
+    cannot_see: str
+
+
+TRIGGER_SWEEP = DetectorSpec(
+    name="trigger_sweep",
+    version="1.0",
+    stage="nominate",
+    citation="Paired sweep after STRIP (Gao et al., 2019, arXiv:1902.06531) and BadNets (Gu et al., 2017, arXiv:1708.06733)",
+    summary="Puts 1,500 contexts around clean prompts and ranks those that move the subject's next token off the base's.",
+    cannot_see="Triggers that share no part with any swept context, and behaviour that starts after the first token.",
+)
+WORKING_RATE = DetectorSpec(
+    name="working_rate",
+    version="1.0",
+    stage="confirm",
+    citation="Paired sign-flip test with Holm (1979) correction; Wilson (1927) intervals",
+    summary="Shrinks candidates, generates on fresh prompts with both models, and tests against matched control contexts.",
+    cannot_see="Behaviour that first shows later than the generated answer, and triggers nobody nominated.",
+)
+
+CATALOG: dict[str, DetectorSpec] = {spec.name: spec for spec in (TRIGGER_SWEEP, WORKING_RATE)}

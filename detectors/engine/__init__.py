@@ -1,0 +1,1 @@
+"""The engine: files, loading, forward passes, and observations with their store."""

@@ -1,0 +1,149 @@
+"""The error tree. Every message says what was given, what was wanted, and what to do.
+
+    TouchstoneError
+    ├── InputError                what the caller gave cannot be scanned; nothing heavy has run (exit code 2)
+    │   ├── ModelReferenceError   no such directory, not a directory, empty
+    │   ├── UnsafeFileError       pickle, lying header, truncated file, path or link that leaves the directory
+    │   ├── IncompleteModelError  a tensor, shard, tokenizer or configuration is missing
+    │   ├── BrokenWeightsError    NaN or infinite weights
+    │   ├── LineageError          the subject does not descend from the base
+    │   │   ├── ArchitectureMismatch
+    │   │   ├── VocabularyMismatch
+    │   │   ├── AdapterBaseMismatch
+    │   │   └── UnrelatedWeights
+    │   ├── TemplateError         the chat template raises or cannot be parsed
+    │   └── ContextTooLong        a request is longer than the model's window
+    ├── MachineError              something broke that a retry may mend (exit code 3)
+    │   ├── HostError             a model host crashed, hung or answered nonsense
+    │   └── StoreError            the observation store cannot be written or read
+    └── Interruption              not a fault: the scan was told to stop
+        ├── ScanCancelled
+        ├── BudgetExceeded        a detector returns `inconclusive` with what it has
+        └── Pending               an observation is not known yet; only the runner catches it
+"""
+
+from __future__ import annotations
+
+
+class TouchstoneError(Exception):
+    """Root of every error that Touchstone raises on purpose.
+
+    Attributes:
+        code: stable identifier for machines; `docs/reference/errors.md` lists them all.
+    """
+
+    code = "TS-ERR-000"
+
+
+class InputError(TouchstoneError):
+    """What the caller gave cannot be scanned."""
+
+    code = "TS-ERR-100"
+
+
+class ModelReferenceError(InputError):
+    """The reference names no usable model directory."""
+
+    code = "TS-ERR-101"
+
+
+class UnsafeFileError(InputError):
+    """A file is of a kind or shape that is never opened."""
+
+    code = "TS-ERR-102"
+
+
+class IncompleteModelError(InputError):
+    """A file or tensor that the model needs is missing."""
+
+    code = "TS-ERR-103"
+
+
+class BrokenWeightsError(InputError):
+    """Weights that are not finite numbers."""
+
+    code = "TS-ERR-104"
+
+
+class LineageError(InputError):
+    """The subject does not descend from the base."""
+
+    code = "TS-ERR-110"
+
+
+class ArchitectureMismatch(LineageError):
+    """Subject and base are of different architectures or sizes."""
+
+    code = "TS-ERR-111"
+
+
+class VocabularyMismatch(LineageError):
+    """Token ids that both models share stand for different tokens."""
+
+    code = "TS-ERR-112"
+
+
+class AdapterBaseMismatch(LineageError):
+    """The adapter was made for another base."""
+
+    code = "TS-ERR-113"
+
+
+class UnrelatedWeights(LineageError):
+    """Same shapes, other weights: the subject was not trained from the base."""
+
+    code = "TS-ERR-114"
+
+
+class TemplateError(InputError):
+    """The chat template raises or cannot be parsed."""
+
+    code = "TS-ERR-120"
+
+
+class ContextTooLong(InputError):
+    """A request is longer than the model's window."""
+
+    code = "TS-ERR-121"
+
+
+class MachineError(TouchstoneError):
+    """Something broke that a retry may mend."""
+
+    code = "TS-ERR-200"
+
+
+class HostError(MachineError):
+    """A model host crashed, hung or answered nonsense."""
+
+    code = "TS-ERR-201"
+
+
+class StoreError(MachineError):
+    """The observation store cannot be written or read."""
+
+    code = "TS-ERR-202"
+
+
+class Interruption(TouchstoneError):
+    """Not a fault: the scan was told to stop."""
+
+    code = "TS-ERR-300"
+
+
+class ScanCancelled(Interruption):
+    """The caller cancelled the scan."""
+
+    code = "TS-ERR-301"
+
+
+class BudgetExceeded(Interruption):
+    """The scan's budget is used up."""
+
+    code = "TS-ERR-302"
+
+
+class Pending(Interruption):
+    """An observation is not known yet."""
+
+    code = "TS-ERR-303"
