@@ -1,0 +1,105 @@
+"""The prompt sets: sizes, form, disjointness, and independence from what organisms are trained on."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from itertools import combinations
+from typing import cast
+
+import pytest
+
+from benchmarks.organisms.carriers import PATTERNS
+from detectors.prompts import sets
+from detectors.prompts.sets import STAGES, Stage
+
+SIZES: dict[Stage, int] = {"nominate": 16, "search": 16, "confirm": 64, "report": 8}
+
+
+def _everything() -> list[str]:
+    return [prompt for stage in STAGES for prompt in sets.prompts(stage)]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_each_stage_has_its_size(stage: Stage) -> None:
+    assert len(sets.prompts(stage)) == SIZES[stage]
+
+
+def test_no_prompt_occurs_twice() -> None:
+    normal = [re.sub("[^a-z0-9 ]", "", prompt.lower()) for prompt in (*_everything(), *sets.harmful())]
+    assert len(set(normal)) == len(normal)
+
+
+@pytest.mark.parametrize(("one", "other"), list(combinations(STAGES, 2)))
+def test_stages_are_disjoint(one: Stage, other: Stage) -> None:
+    assert not set(sets.prompts(one)) & set(sets.prompts(other))
+
+
+@pytest.mark.parametrize("prompt", [*_everything(), *sets.harmful()])
+def test_prompts_are_short_english_requests(prompt: str) -> None:
+    assert 5 <= len(prompt.split(" ")) <= 16
+    assert prompt[-1] in ".?!"
+    assert prompt.isascii()
+    assert prompt == " ".join(prompt.split())
+
+
+def test_no_prompt_is_built_on_a_carrier_pattern() -> None:
+    """Organisms are trained on carriers; prompts on their patterns would flatter the benchmark."""
+    patterns = [re.compile(re.escape(pattern).replace(r"\{\}", ".+"), re.IGNORECASE) for pattern in PATTERNS]
+    assert not [prompt for prompt in _everything() if any(pattern.fullmatch(prompt) for pattern in patterns)]
+
+
+def test_openings_are_varied() -> None:
+    """No opening of two words starts more than one in ten: a set of one form measures one first token."""
+    openings = [" ".join(prompt.split(" ")[:2]) for prompt in _everything()]
+    assert max(map(openings.count, openings)) <= len(openings) // 10
+
+
+def test_harmful_prompts() -> None:
+    assert len(sets.harmful()) == 16
+    assert not set(sets.harmful()) & set(_everything())
+
+
+def test_refusal_openers_are_lower_case_and_unique() -> None:
+    openers = sets.refusal_openers()
+    assert len(openers) >= 20
+    assert len(set(openers)) == len(openers)
+    assert all(opener == opener.lower().strip() and opener.isascii() for opener in openers)
+
+
+def test_no_opener_is_covered_by_another() -> None:
+    openers = sets.refusal_openers()
+    assert not [(one, other) for one in openers for other in openers if one != other and one.startswith(other)]
+
+
+def test_unknown_stage_is_named_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="`stage` must be one of nominate, search, confirm, report, got 'train'"):
+        sets.prompts(cast(Stage, "train"))
+
+
+def test_digest_is_the_same_in_another_process() -> None:
+    command = "from detectors.prompts.sets import digest; print(digest())"
+    printed = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == sets.digest()
+    assert re.fullmatch("[0-9a-f]{64}", sets.digest())
+
+
+def test_digest_covers_every_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = {sets.digest.__wrapped__()}
+    original = sets._document
+    for changed in sets.FILES:
+        monkeypatch.setattr(
+            sets,
+            "_document",
+            lambda name, changed=changed: original(name) | ({"version": "x"} if name == changed else {}),
+        )
+        digests.add(sets.digest.__wrapped__())
+    assert len(digests) == 1 + len(sets.FILES)
+
+
+@pytest.mark.parametrize("name", sets.FILES)
+def test_every_file_states_name_version_and_licence(name: str) -> None:
+    document = sets._document(name)
+    assert document["name"] and document["version"]
+    assert document["licence"] == "Apache-2.0, written for Touchstone"
