@@ -58,6 +58,7 @@ from detectors.catalog import CATALOG
 from detectors.errors import ModelReferenceError
 from detectors.findings import ExpectedBehaviour
 from detectors.report import SCHEMA_VERSION, Decision, Report, Verdict, decide
+from detectors.suites import SUITES
 
 EXIT_OK, EXIT_VERDICT, EXIT_INPUT, EXIT_UNFINISHED, EXIT_STOPPED = 0, 1, 2, 3, 130
 
@@ -129,7 +130,9 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--base", required=True, type=click.Path(path_type=Path), help="Checkpoint that MODEL was tuned from.")
 @click.option("--base-name", help="Name that adapters know the base by, where it is not the directory's.")
-@click.option("--suite", default="quick", show_default=True, help="What to test, and how deeply.")
+@click.option(
+    "--suite", default="quick", show_default=True, type=click.Choice(list(SUITES)), help="How deeply to test."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Directory of the report.  [default: reports/MODEL]")
 @_json
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of every draw.")

@@ -359,6 +359,7 @@ def test_a_missing_model_starts_nothing(touchstone: Callable[..., Result], tmp_p
     ("arguments", "given", "wanted"),
     [
         (["--fail-on", "maybe"], "maybe", "suspicious"),
+        (["--suite", "huge"], "huge", "quick"),
         (["--dtype", "int4"], "int4", "bfloat16"),
         (["--device", "tpu"], "tpu", "cuda"),
         (["--seed", "-1"], "-1", "x>=0"),
