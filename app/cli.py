@@ -238,7 +238,7 @@ def detectors() -> None:
 @click.pass_context
 def doctor(context: click.Context, verbose: bool) -> None:
     """Check what a scan needs of this machine."""
-    checks = [*_software(), *_hardware(), *_storage(Settings().cache_dir), _namespaces(), *_child_facts(verbose)]
+    checks = [*_software(), *_hardware(), *_storage(Settings()), _namespaces(), *_child_facts(verbose)]
     for check in checks:
         sign = {True: "ok", False: "NO", None: ""}[check.fine]
         click.echo(f"{sign:<3}{check.name:<18}{visible(check.says, MESSAGE_LIMIT)}")
@@ -444,14 +444,14 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _storage(cache_dir: Path) -> Iterator[_Check]:
-    existing = next(folder for folder in (cache_dir, *cache_dir.absolute().parents) if folder.exists())
+def _storage(config: Settings) -> Iterator[_Check]:
+    cache_dir = config.cache_dir.absolute()
+    existing = next(folder for folder in (cache_dir, *cache_dir.parents) if folder.exists())
     writable = os.access(existing, os.W_OK | os.X_OK)
     yield _Check("cache", f"{cache_dir}, {'writable' if writable else 'NOT writable'}", writable)
     yield _Check("free disk", _gibibytes(shutil.disk_usage(existing).free))
-    for folder in sorted(cache_dir.iterdir()) if cache_dir.is_dir() else []:
-        sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
-        yield _Check(f"  {folder.name}", f"{_gibibytes(sum(sizes))} in {len(sizes):,} files")
+    stored = config.store_path.stat().st_size if config.store_path.is_file() else 0
+    yield _Check("observations", f"{_gibibytes(stored)} of at most {_gibibytes(config.store_cap_bytes)}")
 
 
 def _gibibytes(n_bytes: int) -> str:

@@ -481,7 +481,7 @@ def test_detectors_lists_the_catalogue(touchstone: Callable[..., Result]) -> Non
 
 def test_doctor_reports_both_processes(touchstone: Callable[..., Result]) -> None:
     result = touchstone("doctor", command=saying({"event": "doctor", "cuda": False, "threads": 2, "torch": "2.13.0"}))
-    for word in ("python", "cores", "memory", "free disk", "isolation", "cuda", "threads"):
+    for word in ("python", "cores", "memory", "free disk", "observations", "isolation", "cuda", "threads"):
         assert word in result.stdout
     broken = touchstone("doctor", command=child("sys.exit(4)"))
     assert broken.exit_code == 3
