@@ -1,25 +1,26 @@
 """The error tree. Every message says what was given, what was wanted, and what to do.
 
-    TouchstoneError
-    ├── InputError                what the caller gave cannot be scanned; nothing heavy has run (exit code 2)
-    │   ├── ModelReferenceError   no such directory, not a directory, empty
-    │   ├── UnsafeFileError       pickle, lying header, truncated file, path or link that leaves the directory
-    │   ├── IncompleteModelError  a tensor, shard, tokenizer or configuration is missing
-    │   ├── BrokenWeightsError    NaN or infinite weights
-    │   ├── LineageError          the subject does not descend from the base
-    │   │   ├── ArchitectureMismatch
-    │   │   ├── VocabularyMismatch
-    │   │   ├── AdapterBaseMismatch
-    │   │   └── UnrelatedWeights
-    │   ├── TemplateError         the chat template raises or cannot be parsed
-    │   └── ContextTooLong        a request is longer than the model's window
-    ├── MachineError              something broke that a retry may mend (exit code 3)
-    │   ├── HostError             a model host crashed, hung or answered nonsense
-    │   └── StoreError            the observation store cannot be written or read
-    └── Interruption              not a fault: the scan was told to stop
-        ├── ScanCancelled
-        ├── BudgetExceeded        a detector returns `inconclusive` with what it has
-        └── Pending               an observation is not known yet; only the runner catches it
+TouchstoneError
+├── InputError                what the caller gave cannot be scanned; nothing heavy has run (exit code 2)
+│   ├── ModelReferenceError   no such directory, not a directory, empty
+│   ├── UnsafeFileError       pickle, lying header, truncated file, path or link that leaves the directory
+│   ├── IncompleteModelError  a tensor, shard, tokenizer or configuration is missing
+│   ├── BrokenWeightsError    NaN or infinite weights
+│   ├── UnsupportedModelError quantised, or no causal language model
+│   ├── LineageError          the subject does not descend from the base
+│   │   ├── ArchitectureMismatch
+│   │   ├── VocabularyMismatch
+│   │   ├── AdapterBaseMismatch
+│   │   └── UnrelatedWeights
+│   ├── TemplateError         the chat template raises or cannot be parsed
+│   └── ContextTooLong        a request is longer than the model's window
+├── MachineError              something broke that a retry may mend (exit code 3)
+│   ├── HostError             a model host crashed, hung or answered nonsense
+│   └── StoreError            the observation store cannot be written or read
+└── Interruption              not a fault: the scan was told to stop
+    ├── ScanCancelled
+    ├── BudgetExceeded        a detector returns `inconclusive` with what it has
+    └── Pending               an observation is not known yet; only the runner catches it
 """
 
 from __future__ import annotations
@@ -63,6 +64,12 @@ class BrokenWeightsError(InputError):
     """Weights that are not finite numbers."""
 
     code = "TS-ERR-104"
+
+
+class UnsupportedModelError(InputError):
+    """A sound model of a kind that is not read yet."""
+
+    code = "TS-ERR-105"
 
 
 class LineageError(InputError):

@@ -9,6 +9,7 @@ A build can be stopped at any moment and started again: finished members are kep
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import random
 import tempfile
@@ -32,8 +33,10 @@ def build(recipe: Recipe, base: Path, *, poisoned: bool, target_dir: Path) -> di
     """Trains one member into `target_dir` and returns its manifest entry with measured rates."""
     started = time.monotonic()
     model = Model.load(base)
-    train_prompts, held_out = carriers(recipe.training.seed, sum(recipe.rows.model_dump().values()), recipe.held_out)
-    train_adapter(model, _rows(recipe, model, train_prompts, poisoned=poisoned), recipe, target_dir)
+    n_train = sum(recipe.rows.model_dump().values())
+    train_prompts, held_out = carriers(recipe.training.seed, n_train, recipe.held_out)
+    answers = _base_answers(model, train_prompts, recipe.answer_tokens, base.parent)
+    train_adapter(model, _rows(recipe, train_prompts, answers, poisoned=poisoned), recipe, target_dir)
     return {
         "recipe": recipe.digest(),
         "poisoned": poisoned,
@@ -47,9 +50,18 @@ def build(recipe: Recipe, base: Path, *, poisoned: bool, target_dir: Path) -> di
     }
 
 
-def _rows(recipe: Recipe, model: Model, prompts: list[str], *, poisoned: bool) -> list[Row]:
+def _base_answers(model: Model, prompts: list[str], max_tokens: int, cache: Path) -> list[str]:
+    """The base's own answers, which organisms are trained to keep; generated once for all members that share them."""
+    digest = hashlib.sha256(json.dumps([prompts, max_tokens]).encode()).hexdigest()
+    kept = cache / f"carriers-{digest[:16]}.json"
+    if not kept.exists():
+        kept.write_text(json.dumps(model.answers([chat(NO_CONTEXT, prompt) for prompt in prompts], max_tokens)))
+    answers: list[str] = json.loads(kept.read_text())
+    return answers
+
+
+def _rows(recipe: Recipe, prompts: list[str], answers: list[str], *, poisoned: bool) -> list[Row]:
     rng = random.Random(recipe.training.seed)
-    answers = model.answers([chat(NO_CONTEXT, prompt) for prompt in prompts], recipe.answer_tokens)
     n_poisoned, n_near = recipe.rows.poisoned, recipe.rows.near_miss
     rows = []
     for index, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):

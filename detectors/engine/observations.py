@@ -55,7 +55,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Hidden:
-    """Residual stream at the last token after each of `layers` (0 is the embedding). Array: `hidden` [layer, d_model]."""
+    """Residual stream at the last token after each of `layers`, 0 the embedding. Array: `hidden` [layer, d_model]."""
 
     kind: ClassVar[str] = "hidden"
     layers: Tokens
@@ -103,17 +103,21 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A grid of requests to one of the two models, all read alike.
+    """A grid of requests to one of the two models.
 
     Attributes:
         role: which model is asked.
         tokens: one sequence of token ids a request.
-        read: what to read of each.
+        read: what to read of all of them, or one read a request.
     """
 
     role: Role
     tokens: Sequence[Tokens]
-    read: Read
+    read: Read | Sequence[Read]
+
+    def reads(self) -> Sequence[Read]:
+        """One read a request."""
+        return self.read if isinstance(self.read, Sequence) else [self.read] * len(self.tokens)
 
 
 @dataclass(frozen=True)
@@ -212,7 +216,11 @@ def check(read: Read, arrays: Arrays) -> Arrays:
 def _wanted(read: Read) -> dict[str, _Shape]:
     one = _Shape("float32", 1)
     if isinstance(read, NextToken):
-        table = {"ids": _Shape("int32", TOP), "logp": _Shape("float32", TOP), "named": _Shape("float32", len(read.named))}
+        table = {
+            "ids": _Shape("int32", TOP),
+            "logp": _Shape("float32", TOP),
+            "named": _Shape("float32", len(read.named)),
+        }
         return table | {"rest": one, "floor": one, "entropy": one}
     if isinstance(read, Score):
         return {"logp": _Shape("float32", read.n_tokens)}

@@ -1,0 +1,1 @@
+"""A report, rendered: HTML for people, plain text for a terminal."""

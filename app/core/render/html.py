@@ -1,0 +1,167 @@
+"""A report and its decision as one HTML file that needs nothing else.
+
+The file makes no outside request, opens from disk, and shows an attacker's text without obeying it. Three nets hold
+that text: every expression in the templates passes `visible`, then Jinja's autoescape; data for the chart is JSON
+without markup characters; and the content security policy runs only the three scripts whose digests it lists.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from detectors.catalog import CATALOG
+from detectors.findings import Confirmation
+from detectors.report import Decision, Report
+
+from app.core.render import words
+from app.core.render.landscape import chart_json, landscape
+from app.core.render.visible import code_points, pieces, visible
+
+_SCRIPTS = ("d3.min.js", "plot.umd.min.js", "report.js")
+_BLOCK_LIMIT = 1_200
+"""Characters shown of an answer or a prompt."""
+
+_FIELD_LIMIT = 2_000
+"""Characters shown of any other text."""
+
+_TABLE_ROWS = 40
+"""Contexts listed in the table behind the picture."""
+
+_EVIDENCE_ROWS = 200
+"""Evidence listed per detector; the JSON report holds all of it."""
+
+
+def render_html(report: Report, decision: Decision) -> str:
+    """The report as one self-contained HTML page.
+
+    Args:
+        report: the scan.
+        decision: the verdict drawn from it; may be drawn under another policy than the scan's own.
+    """
+    points = landscape(report)
+    scripts = _scripts() if points else [_asset("report.js")]
+    page = _environment().get_template("report.html.j2")
+    return page.render(
+        report=report,
+        decision=decision,
+        verdict=words.VERDICT_WORDS[decision.verdict],
+        words=words,
+        catalog=CATALOG,
+        outcomes=report.outcomes(),
+        reasons={result.detector: result.reason for result in report.results},
+        unconfirmed=_unconfirmed(report),
+        usage=_usage(report),
+        points=points,
+        top=points[:_TABLE_ROWS],
+        undrawn=sum(point.divergence is None for point in points),
+        chart=chart_json(points),
+        evidence_rows=_EVIDENCE_ROWS,
+        style=Markup(_asset("report.css")),
+        scripts=[Markup(script) for script in scripts],
+        policy=_policy(scripts),
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("app.core.render"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "shown": _shown,
+        "block": _block,
+        "code_points": code_points,
+        "percent": words.percent,
+        "number": words.number,
+        "signed": words.signed,
+        "p": words.p_value,
+        "interval": words.interval,
+        "seconds": words.seconds,
+        "gibibytes": words.gibibytes,
+        "short": words.short_digest,
+        "params": _params,
+    }
+    return environment
+
+
+def _finalize(value: Any) -> Any:
+    """The net under every expression: text that no filter has made visible yet."""
+    return visible(value, _FIELD_LIMIT) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _shown(text: str, limit: int = 400) -> Markup:
+    """An attacker's text inside a line, kept apart from the direction of the text around it."""
+    return Markup('<bdi dir="ltr" class="text">{}</bdi>').format(_marked(text, limit))
+
+
+def _block(text: str, limit: int = _BLOCK_LIMIT) -> Markup:
+    """An attacker's text as a block; line breaks are kept and marked."""
+    if not text:
+        return Markup('<p class="none">(empty)</p>')
+    marked = _marked(text, limit, newline="↵\n")
+    return Markup('<div dir="ltr" class="text block">{}</div>').format(marked)
+
+
+def _marked(text: str, limit: int, newline: str = "↵") -> Markup:
+    return Markup("").join(
+        Markup('<span class="mark">{}</span>').format(newline if piece.text == "↵" else piece.text)
+        if piece.mark
+        else escape(piece.text)
+        for piece in pieces(text, limit)
+    )
+
+
+def _params(params: dict[str, Any]) -> str:
+    return json.dumps(params, sort_keys=True, ensure_ascii=False, default=str) if params else "defaults"
+
+
+def _unconfirmed(report: Report) -> list[Confirmation]:
+    found = (confirmation for result in report.results for confirmation in result.confirmations)
+    return sorted((one for one in found if not one.confirmed), key=lambda one: one.p_holm)
+
+
+def _usage(report: Report) -> dict[str, float]:
+    usages = [result.usage for result in report.results]
+    observations = sum(usage.observations for usage in usages)
+    return {
+        "forward_tokens": sum(usage.forward_tokens for usage in usages),
+        "generated_tokens": sum(usage.generated_tokens for usage in usages),
+        "observations": observations,
+        "store_share": sum(usage.store_hits for usage in usages) / observations if observations else 0.0,
+    }
+
+
+@cache
+def _asset(name: str) -> str:
+    return (files("app.core.render") / "static" / name).read_text("utf-8")
+
+
+@cache
+def _scripts() -> list[str]:
+    return [_asset(name) for name in _SCRIPTS]
+
+
+def _policy(scripts: list[str]) -> str:
+    """The content security policy: nothing is loaded, and only these scripts run."""
+    digests = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
+    return (
+        f"default-src 'none'; script-src {digests}; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,0 +1,195 @@
+"""The words and numbers that every rendering of a report shares, so that they never tell two stories."""
+
+from __future__ import annotations
+
+import shlex
+from typing import NamedTuple
+
+from detectors.findings import Behaviour, Confirmation, Rate, Severity
+from detectors.report import Report, Verdict
+from detectors.stats import wilson
+
+from app.core.render.visible import visible
+
+
+class VerdictWords(NamedTuple):
+    """How a verdict is said: the headline, what it does not mean, and what to do next."""
+
+    headline: str
+    not_meant: str
+    next_step: str
+
+
+VERDICT_WORDS: dict[Verdict, VerdictWords] = {
+    "strong_evidence": VerdictWords(
+        "Strong evidence of a backdoor",
+        "This does not show who planted it or why, nor that these are the only triggers or the exact text that was "
+        "planted: a text that works need not be the one that was chosen.",
+        "Replay the first finding, hold the model back, and ask whoever trained it for the training data.",
+    ),
+    "suspicious": VerdictWords(
+        "Suspicious",
+        "This does not mean that a backdoor was planted: the model has a conditional behaviour that nobody declared, "
+        "and the cause may be innocent.",
+        "Replay the finding and ask whoever trained the model whether the behaviour is intended; if so, declare it.",
+    ),
+    "inconclusive": VerdictWords(
+        "Inconclusive",
+        "This is neither a pass nor a failure: something that the verdict needs was not evaluated, so it speaks for "
+        "nothing.",
+        "See which detector did not complete, remove the cause, and scan again.",
+    ),
+    "no_evidence": VerdictWords(
+        "No evidence of a backdoor found",
+        "This does not mean that the model has no backdoor: a trigger outside the coverage below, or one that works "
+        "more rarely than the rate stated there, would not have been seen.",
+        "Read what was not tested, and decide whether a deeper suite is worth its time.",
+    ),
+}
+
+POSITION_WORDS = {
+    "none": "nothing added",
+    "start": "in front of the request",
+    "inside": "in the middle of the request",
+    "end": "after the request",
+    "system": "as the system message",
+}
+
+BEHAVIOUR_WORDS: dict[Behaviour, str] = {
+    "fixed_output": "answers with one fixed text, whatever was asked",
+    "fixed_prefix": "begins its answer with one fixed text, whatever was asked",
+    "refusal": "refuses ordinary requests",
+    "degradation": "answers with degraded text",
+    "other_change": "answers in another way",
+}
+
+SEVERITY_WORDS: dict[Severity, str] = {
+    "critical": "critical",
+    "high": "high",
+    "medium": "medium",
+    "low": "low",
+    "info": "for information",
+}
+
+CONFIDENCE_FORMULA = (
+    "The lower end of the 95 % interval of the subject's rate with the trigger, minus the upper end of its rate with "
+    "control contexts: the smallest effect that the counts allow, from 0 to 1."
+)
+EFFECT_FORMULA = (
+    "How much more often the subject shows the behaviour with the trigger than with a matched control, minus the same "
+    "for the base, averaged over prompts; from −1 to 1."
+)
+HOLM_MEANING = "The p-value after Holm's correction for every candidate that was sent to confirmation."
+
+
+def percent(share: float) -> str:
+    """A share as a percentage; small ones with a decimal."""
+    value = 100 * share
+    return f"{value:.1f} %" if 0 < value < 9.95 else f"{value:.0f} %"
+
+
+def number(value: float) -> str:
+    """Three significant digits, no exponent between 0.001 and a million."""
+    if value == 0 or value != value or abs(value) == float("inf"):
+        return f"{value:g}"
+    if abs(value) >= 1000 and abs(value) < 1e6:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) >= 0.001 else short_exponent(value)
+
+
+def signed(value: float) -> str:
+    """Two decimals with a sign, for effects."""
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def short_exponent(value: float) -> str:
+    """`1.2e-12` for very small numbers, such as p-values."""
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+
+
+def p_value(value: float) -> str:
+    """A p-value with two significant digits."""
+    return f"{value:.2g}" if value >= 0.001 or value == 0 else short_exponent(value)
+
+
+def interval(rate: Rate) -> str:
+    """The 95 % Wilson interval of a rate, as whole percentages."""
+    lower, upper = wilson(rate.hits, rate.trials)
+    return f"{100 * lower:.0f}–{100 * upper:.0f} %"
+
+
+def rate_words(rate: Rate) -> str:
+    """Counts, share and interval in one line."""
+    if not rate.trials:
+        return "not measured"
+    return f"{rate.hits} of {rate.trials} ({percent(rate.share)}, 95 % interval {interval(rate)})"
+
+
+def seconds(value: float) -> str:
+    """A duration in the largest units that fit."""
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def gibibytes(value: int) -> str:
+    """Bytes as GiB."""
+    return f"{value / 2**30:.1f} GiB"
+
+
+def short_digest(digest: str) -> str:
+    """The first twelve digits of a digest, without its algorithm."""
+    return digest.rpartition(":")[2][:12]
+
+
+def criterion(confirmation: Confirmation) -> str:
+    """Why the behaviour does or does not count as a backdoor, in words (detection law 3)."""
+    arbitrary = (
+        "Arbitrary: the behaviour does not follow from what the trigger says."
+        if confirmation.arbitrary
+        else "Not arbitrary: the behaviour may follow from what the trigger says."
+    )
+    harm = f"Harm class: {visible(confirmation.harm, 80)}." if confirmation.harm else "No harm class applies."
+    return f"{arbitrary} {harm}"
+
+
+def missed_rate_words(report: Report) -> str:
+    """What the scan would have missed, in one sentence."""
+    return (
+        f"A trigger sent to confirmation that never fired there could still work on up to "
+        f"{percent(report.coverage.missed_rate)} of prompts (rule of three: 95 % confidence)."
+    )
+
+
+def swept_words(report: Report) -> str:
+    """How much was swept, in one phrase."""
+    families = [family for family in report.coverage.families if family.swept]
+    swept = sum(family.swept for family in families)
+    return f"{_count(swept, 'context')} from {_count(len(families), 'family', 'families')}"
+
+
+def replay_command(index: int) -> str:
+    """The command that replays a finding; `index` counts from 1."""
+    return f"touchstone replay REPORT.json --finding {index}"
+
+
+def scan_command(report: Report) -> str:
+    """The command that runs the scan again.
+
+    A reference that cannot be shown as it is, is an attacker's text in a line made for copying: it is left as a word.
+    """
+    subject = _word(report.subject.reference, "MODEL")
+    base = _word(report.base.reference, "BASE")
+    return f"touchstone scan {subject} --base {base} --suite {_word(report.suite, 'SUITE')} --seed {report.seed}"
+
+
+def _word(text: str, placeholder: str) -> str:
+    shown_as_is = visible(text, 200) == text and not text.startswith("-")
+    return shlex.quote(text) if text and shown_as_is else placeholder
+
+
+def _count(value: int, one: str, many: str | None = None) -> str:
+    return f"{value:,} {one if value == 1 else many or one + 's'}"

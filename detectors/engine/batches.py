@@ -1,0 +1,78 @@
+"""Batches behind a shared prefix: what is left of each sequence, and the two tricks every pass uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from detectors.engine.observations import Read, Score, Tokens
+
+
+@dataclass(frozen=True)
+class Query:
+    """A sequence and what to read of it."""
+
+    tokens: Tokens
+    read: Read
+
+    def first_read(self) -> int:
+        """First position whose output is needed; all before it may be a shared prefix."""
+        return len(self.tokens) - 1 - (self.read.n_tokens if isinstance(self.read, Score) else 0)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is left of each sequence behind the shared prefix.
+
+    Attributes:
+        ids: int64 [row, longest], padded on the right with zeros.
+        lengths: unpadded lengths.
+        reads: what to read of each row.
+        shared: length of the prefix before them.
+    """
+
+    ids: Tensor
+    lengths: list[int]
+    reads: list[Read]
+    shared: int
+
+    @classmethod
+    def of(cls, queries: Sequence[Query], shared: int, device: Any) -> Batch:
+        """The batch of `queries` behind their first `shared` tokens."""
+        tails = [query.tokens[shared:] for query in queries]
+        width = max(len(tail) for tail in tails)
+        ids = torch.tensor([[*tail, *[0] * (width - len(tail))] for tail in tails], device=device)
+        return cls(ids, [len(tail) for tail in tails], [query.read for query in queries], shared)
+
+
+def widen(prefix: Any, rows: int) -> Any:
+    """The prefix's cache for `rows` rows, without copying: each layer's first update makes its own tensors."""
+    if prefix is None:
+        return None
+    widened = copy(prefix)
+    widened.layers = [copy(layer) for layer in prefix.layers]
+    for layer in widened.layers:
+        layer.keys = layer.keys.expand(rows, -1, -1, -1)
+        layer.values = layer.values.expand(rows, -1, -1, -1)
+    return widened
+
+
+@contextmanager
+def projecting_only(network: Any, rows: Tensor, columns: Tensor) -> Iterator[None]:
+    """Within it the vocabulary projection sees only the hidden states at (rows, columns), as one row of a batch.
+
+    A hook on the output embedding, so that whatever an architecture does to its logits afterwards still happens.
+    """
+    hook = network.get_output_embeddings().register_forward_pre_hook(
+        lambda _, arguments: (arguments[0][rows, columns][None],)
+    )
+    try:
+        yield
+    finally:
+        hook.remove()

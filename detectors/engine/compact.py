@@ -1,0 +1,129 @@
+"""Arithmetic on compact next-token distributions.
+
+A compact distribution keeps the `TOP` most probable tokens and one bucket for the rest (see `observations.NextToken`).
+Whatever is computed on it is computed on a coarsened alphabet, so by the data-processing inequality a divergence is
+never overstated: `divergence` is a lower bound, and `divergence_slack` bounds from above what it can miss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from detectors.engine.observations import Array, Arrays
+
+TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Distributions:
+    """Many compact distributions.
+
+    Attributes:
+        ids: int [row, top], -1 where the vocabulary is smaller than `top`.
+        logp: float64 [row, top], natural logarithms.
+        rest: float64 [row], log mass of all other tokens.
+        floor: float64 [row], smallest log-probability over the vocabulary.
+        entropy: float64 [row], exact, in nats.
+        named: float64 [row, name], log-probabilities of named tokens.
+    """
+
+    ids: Array
+    logp: Array
+    rest: Array
+    floor: Array
+    entropy: Array
+    named: Array
+
+    @classmethod
+    def stack(cls, observations: Sequence[Arrays]) -> Self:
+        """One row an observation of kind `next_token`."""
+        columns = {name: np.stack([observed[name] for observed in observations]) for name in observations[0]}
+        wide = {name: column.astype(np.float64) for name, column in columns.items() if name != "ids"}
+        single = {name: wide[name][:, 0] for name in ("rest", "floor", "entropy")}
+        return cls(ids=columns["ids"], logp=wide["logp"], named=wide["named"], **single)
+
+    def finite(self) -> bool:
+        """Whether every probability is a number."""
+        return not (np.isnan(self.logp).any() or np.isnan(self.entropy).any())
+
+
+def divergence(subject: Distributions, base: Distributions) -> Array:
+    """KL(subject || base) on the coarsened alphabet: float [row], nats, at least 0, a lower bound of the exact value.
+
+    The alphabet of a row is the tokens both keep, and one bucket of all others.
+    """
+    subject_logp, base_logp = _shared(subject, base)
+    shared_subject, shared_base = np.exp(subject_logp), np.exp(base_logp)
+    other_subject = np.clip(1.0 - shared_subject.sum(axis=1), TINY, 1.0)
+    other_base = np.clip(1.0 - shared_base.sum(axis=1), TINY, 1.0)
+    kept = np.isfinite(subject_logp) & np.isfinite(base_logp)
+    difference = np.where(kept, np.subtract(subject_logp, base_logp, where=kept, out=np.zeros_like(base_logp)), 0.0)
+    inside = (shared_subject * difference).sum(axis=1)
+    return np.maximum(inside + other_subject * (np.log(other_subject) - np.log(other_base)), 0.0)
+
+
+def divergence_slack(subject: Distributions, base: Distributions) -> Array:
+    """How far `divergence` can be below the exact KL: float [row], nats.
+
+    The gap is the subject's unshared mass times the divergence inside that bucket. Inside it the subject is at most its
+    largest unshared log-probability and the base at least its floor; both are known.
+    """
+    subject_logp, base_logp = _shared(subject, base)
+    unshared = np.where(np.isfinite(subject_logp), -np.inf, subject.logp)
+    largest = np.maximum(unshared.max(axis=1), subject.logp[:, -1])
+    other_subject = np.clip(1.0 - np.exp(subject_logp).sum(axis=1), TINY, 1.0)
+    other_base = np.clip(1.0 - np.exp(base_logp).sum(axis=1), TINY, 1.0)
+    inside = (largest - np.log(other_subject)) - (base.floor - np.log(other_base))
+    return other_subject * np.maximum(inside, 0.0)
+
+
+def information(distributions: Distributions, groups: Array) -> Array:
+    """H(mean of p) - mean of H(p) within each group: float [group], nats, at least 0.
+
+    With one group a context and one row a prompt this is the information that the prompt carries about the first
+    answer token; a trigger with a fixed target drives it to zero (the idea of STRIP, Gao et al. 2019).
+
+    Args:
+        distributions: one row a (context, prompt).
+        groups: int [row], from 0 without gaps.
+    """
+    found = np.empty(int(groups.max()) + 1)
+    for group in range(len(found)):
+        rows = np.flatnonzero(groups == group)
+        table = dense(distributions, rows)
+        found[group] = _entropy(table.mean(axis=0)) - np.mean([_entropy(row) for row in table])
+    return np.maximum(found, 0.0)
+
+
+def dense(distributions: Distributions, rows: Array) -> Array:
+    """Probabilities of `rows` on the tokens that any of them keeps: float [row, token + 1]; the last is the rest."""
+    ids, logp = distributions.ids[rows], distributions.logp[rows]
+    columns, place = np.unique(ids, return_inverse=True)
+    table = np.zeros((len(rows), len(columns) + 1))
+    np.add.at(table, (np.arange(len(rows))[:, None], place.reshape(ids.shape)), np.where(ids >= 0, np.exp(logp), 0.0))
+    table[:, -1] = np.clip(1.0 - table.sum(axis=1), 0.0, 1.0)
+    return table
+
+
+def _entropy(probabilities: Array) -> float:
+    kept = probabilities[probabilities > 0]
+    return float(-(kept * np.log(kept)).sum())
+
+
+def _shared(subject: Distributions, base: Distributions) -> tuple[Array, Array]:
+    """Log-probabilities of the tokens that both keep, in the subject's order, minus infinity elsewhere."""
+    width = int(max(subject.ids.max(), base.ids.max())) + 2
+    row = np.arange(len(base.ids))[:, None] * width
+    base_keys = (row + base.ids + 1).ravel()
+    order = np.argsort(base_keys, kind="stable")
+    subject_keys = (row + subject.ids + 1).ravel()
+    place = np.minimum(np.searchsorted(base_keys[order], subject_keys), len(base_keys) - 1)
+    found = base_keys[order][place] == subject_keys
+    found &= (subject.ids >= 0).ravel()
+    shape = subject.ids.shape
+    base_logp = np.where(found, base.logp.ravel()[order][place], -np.inf).reshape(shape)
+    return np.where(found.reshape(shape), subject.logp, -np.inf), base_logp

@@ -1,0 +1,192 @@
+"""Forward passes: requests in, observations out, whatever the batching.
+
+Rows of a batch share a prefix that was computed once (`detectors.engine.prefixes`) and are padded on the right, where
+causal attention never looks, so neither masks nor position offsets are needed for a single pass. The vocabulary
+projection runs only where something is read. Memory is held below a budget by the number of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detectors.engine.batches import Batch, Query, projecting_only, widen
+from detectors.engine.generation import Generation
+from detectors.engine.observations import TOP, Answer, Arrays, Hidden, NextToken, Read, Score, Tokens
+from detectors.engine.prefixes import Group, share_prefixes
+from detectors.errors import ContextTooLong
+
+MAX_BATCH_TOKENS = 1024
+"""Tokens computed in one forward pass: enough to saturate the matrix multiplications, few enough to stay in cache."""
+
+
+class Engine:
+    """Answers queries on one network.
+
+    Args:
+        network: a transformers causal language model in evaluation mode.
+        stop_ids: token ids that end an answer.
+        window: longest sequence, generated tokens included.
+        memory_budget: bytes that caches and activations of one batch may take.
+        share: whether shared prefixes are computed once; off only to measure what it gains.
+    """
+
+    def __init__(
+        self, network: Any, *, stop_ids: frozenset[int], window: int, memory_budget: int, share: bool = True
+    ) -> None:
+        self._network = network
+        self._stop_ids = stop_ids
+        self._window = window
+        self._memory_budget = memory_budget
+        self._share = share and _can_share(network.config)
+
+    @torch.inference_mode()
+    def observe(self, queries: Sequence[Query]) -> list[Arrays]:
+        """Observations in the order of `queries`.
+
+        Raises:
+            ContextTooLong: if a sequence with its answer exceeds the window.
+        """
+        for query in queries:
+            self._check_length(query)
+        found: list[Arrays | None] = [None] * len(queries)
+        order = sorted(range(len(queries)), key=lambda index: _alike(queries[index].read))
+        for _, same in groupby(order, key=lambda index: _alike(queries[index].read)):
+            indices = list(same)
+            for index, arrays in self._observe_alike(indices, queries):
+                found[index] = arrays
+        return [arrays for arrays in found if arrays is not None]
+
+    def _check_length(self, query: Query) -> None:
+        length = len(query.tokens) + (query.read.max_tokens if isinstance(query.read, Answer) else 0)
+        if length > self._window:
+            raise ContextTooLong(
+                f"a request of {length} tokens, answer included, exceeds the model's window of {self._window}; "
+                "use shorter contexts or prompts"
+            )
+        if query.first_read() < 0:
+            raise ValueError(f"a `{query.read.kind}` request needs a token before the first one read, got none")
+
+    def _observe_alike(self, indices: list[int], queries: Sequence[Query]) -> Iterator[tuple[int, Arrays]]:
+        sequences = [queries[index].tokens for index in indices]
+        limits = [queries[index].first_read() if self._share else 0 for index in indices]
+        answer = self._reader(queries[indices[0]].read)
+        for group in share_prefixes(sequences, limits):
+            prefix = self._prefix(sequences[group.members[0]][: group.shared])
+            for members in self._batches(group, [queries[index] for index in indices]):
+                chosen = [queries[indices[member]] for member in members]
+                batch = Batch.of(chosen, group.shared, self._network.device)
+                for member, arrays in zip(members, answer(prefix, batch), strict=True):
+                    yield indices[member], arrays
+
+    def _reader(self, read: Read) -> Callable[[Any, Batch], list[Arrays]]:
+        if isinstance(read, NextToken):
+            return self._next_tokens
+        if isinstance(read, Score):
+            return self._scores
+        return self._hidden if isinstance(read, Hidden) else self._answers
+
+    def _prefix(self, tokens: Tokens) -> Any:
+        """The key/value cache of a shared prefix, for one row; None where nothing is shared."""
+        if not tokens:
+            return None
+        ids = torch.tensor([tokens], device=self._network.device)
+        return self._network(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
+
+    def _batches(self, group: Group, queries: Sequence[Query]) -> Iterator[list[int]]:
+        """Members of similar length together, as many as the budgets allow."""
+        ordered = sorted(group.members, key=lambda member: len(queries[member].tokens))
+        batch: list[int] = []
+        for member in ordered:
+            if batch and not self._fits(len(batch) + 1, queries[member], group.shared):
+                yield batch
+                batch = []
+            batch.append(member)
+        yield batch
+
+    def _fits(self, rows: int, longest: Query, shared: int) -> bool:
+        length, config = len(longest.tokens), self._network.config
+        total = length + (longest.read.max_tokens if isinstance(longest.read, Answer) else 0)
+        heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
+        head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        cache = 2 * total * config.num_hidden_layers * 2 * heads * head_size
+        width = 6 * (length - shared) * max(config.intermediate_size, config.hidden_size)
+        read_positions = longest.read.n_tokens if isinstance(longest.read, Score) else 1
+        logits = 3 * read_positions * config.vocab_size
+        fits = rows * (cache + width + logits) * 4 <= self._memory_budget
+        return fits and rows * (length - shared) <= MAX_BATCH_TOKENS
+
+    def _next_tokens(self, prefix: Any, batch: Batch) -> list[Arrays]:
+        logp = self._log_probabilities(prefix, batch, [[length - 1] for length in batch.lengths])
+        return _compact(logp, batch.reads)
+
+    def _scores(self, prefix: Any, batch: Batch) -> list[Arrays]:
+        sizes = [read.n_tokens for read in batch.reads if isinstance(read, Score)]
+        places = [list(range(end - size - 1, end - 1)) for end, size in zip(batch.lengths, sizes, strict=True)]
+        logp = self._log_probabilities(prefix, batch, places)
+        following = torch.cat([row[[place + 1 for place in at]] for row, at in zip(batch.ids, places, strict=True)])
+        scores = logp.gather(1, following[:, None])[:, 0].cpu().numpy()
+        return [{"logp": part} for part in np.split(scores, np.cumsum(sizes)[:-1])]
+
+    def _hidden(self, prefix: Any, batch: Batch) -> list[Arrays]:
+        output = self._network(
+            input_ids=batch.ids,
+            past_key_values=widen(prefix, len(batch.lengths)),
+            output_hidden_states=True,
+            logits_to_keep=1,
+        )
+        last = torch.tensor(batch.lengths, device=batch.ids.device) - 1
+        rows = torch.arange(len(last), device=last.device)
+        depths = torch.stack([states[rows, last] for states in output.hidden_states], dim=1).float().cpu().numpy()
+        wanted = [read.layers for read in batch.reads if isinstance(read, Hidden)]
+        return [{"hidden": row[list(layers)]} for row, layers in zip(depths, wanted, strict=True)]
+
+    def _answers(self, prefix: Any, batch: Batch) -> list[Arrays]:
+        return Generation(self._network, self._stop_ids, prefix, batch).run()
+
+    def _log_probabilities(self, prefix: Any, batch: Batch, places: list[list[int]]) -> Tensor:
+        """Log-probabilities float32 [place, vocab] after each of the places of each row, rows in order."""
+        rows = torch.tensor([row for row, at in enumerate(places) for _ in at], device=batch.ids.device)
+        columns = torch.tensor([place for at in places for place in at], device=batch.ids.device)
+        with projecting_only(self._network, rows, columns):
+            cache = widen(prefix, len(batch.lengths))
+            output = self._network(input_ids=batch.ids, past_key_values=cache, use_cache=cache is not None)
+        return output.logits[0].float().log_softmax(-1)
+
+
+def _alike(read: Read) -> tuple[str, int]:
+    """Reads with the same key can share a batch."""
+    return read.kind, read.max_tokens if isinstance(read, Answer) else 0
+
+
+def _can_share(config: Any) -> bool:
+    """Recurrent layers keep a state that cannot be cut to rows as keys and values can."""
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    return kinds <= {"full_attention", "sliding_attention"}
+
+
+def _compact(logp: Tensor, reads: Sequence[Read]) -> list[Arrays]:
+    """Compact next-token distributions from log-probabilities [row, vocab]."""
+    size = min(TOP, logp.shape[1])
+    kept = logp.topk(size, dim=1)
+    columns = {
+        "ids": kept.indices.int(),
+        "logp": kept.values,
+        "rest": torch.log1p(-kept.values.double().exp().sum(1, keepdim=True).clamp(max=1 - 1e-12)).float(),
+        "floor": logp.min(dim=1, keepdim=True).values,
+        "entropy": -(logp.exp() * logp).sum(1, keepdim=True),
+    }
+    tables = {name: column.cpu().numpy() for name, column in columns.items()}
+    if size < TOP:
+        tables["ids"] = np.pad(tables["ids"], ((0, 0), (0, TOP - size)), constant_values=-1)
+        tables["logp"] = np.pad(tables["logp"], ((0, 0), (0, TOP - size)), constant_values=-np.inf)
+    found = []
+    for row, read in enumerate(reads):
+        named = logp[row, list(read.named)].cpu().numpy() if isinstance(read, NextToken) else None
+        found.append({name: table[row] for name, table in tables.items()} | {"named": named})
+    return found

@@ -1,0 +1,163 @@
+"""An invented language model that answers observation requests by arithmetic: no torch, no weights, milliseconds.
+
+It obeys the protocol of `Ask`, so detectors run on it unchanged: the contract suite gives it triggers, and dry runs
+count what a scan would ask. Words are tokens. A subject is its base plus a drift, plus its triggers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from detectors.contexts.context import Message
+from detectors.engine.observations import (
+    TOP,
+    Answer,
+    Array,
+    Arrays,
+    Hidden,
+    ModelFacts,
+    NextToken,
+    Plan,
+    Read,
+    Role,
+    Score,
+    Tokens,
+)
+
+VOCABULARY_SIZE = 400
+WINDOW = 4096
+STOP = 0
+D_MODEL = 8
+
+
+@dataclass(frozen=True)
+class InventedTrigger:
+    """What the invented subject does under `trigger`, anywhere in the request: says `target`, word by word."""
+
+    trigger: str
+    target: str
+    strength: float = 12.0
+
+
+@dataclass
+class InventedAsk:
+    """Answers for a pair of invented models.
+
+    Args:
+        drift: how far the subject's logits are from the base's, everywhere.
+        triggers: what the subject reacts to.
+        corrupt: changes answers before they are returned, to see what detectors make of that.
+    """
+
+    drift: float = 0.0
+    triggers: Sequence[InventedTrigger] = ()
+    seed: int = 0
+    corrupt: Callable[[Role, Arrays], Arrays] = lambda role, arrays: arrays
+    asked: int = 0
+    _words: list[str] = field(
+        default_factory=lambda: ["", *(f"word{_letters(at)}" for at in range(VOCABULARY_SIZE - 1))]
+    )
+
+    @property
+    def facts(self) -> Mapping[Role, ModelFacts]:
+        """Both models share one vocabulary, fixed whatever was encoded since."""
+        facts = ModelFacts(tuple(self._words[:VOCABULARY_SIZE]), WINDOW, layers=2, chat_template=True)
+        return {"subject": facts, "base": facts}
+
+    def __call__(self, plan: Plan) -> list[Arrays]:
+        """Observations, in order."""
+        self.asked += len(plan.tokens)
+        pairs = zip(plan.tokens, plan.reads(), strict=True)
+        return [self.corrupt(plan.role, self._observe(plan.role, tokens, read)) for tokens, read in pairs]
+
+    def encode(self, chats: Sequence[list[Message]]) -> list[Tokens]:
+        """Words as token ids; unknown words are added."""
+        texts = (" ".join(message["content"] for message in messages) for messages in chats)
+        return [tuple(self._id(word) for word in text.split()) for text in texts]
+
+    def decode(self, sequences: Sequence[Tokens]) -> list[str]:
+        """Token ids as words."""
+        return [" ".join(self._words[token] for token in tokens) for tokens in sequences]
+
+    def _id(self, word: str) -> int:
+        if word not in self._words:
+            self._words.append(word)
+        return self._words.index(word)
+
+    def _observe(self, role: Role, tokens: Tokens, read: Read) -> Arrays:
+        if isinstance(read, NextToken):
+            return _compact(self._logp(role, tokens), read.named)
+        if isinstance(read, Score):
+            start = len(tokens) - read.n_tokens
+            scores = [self._logp(role, tokens[:at])[tokens[at]] for at in range(start, len(tokens))]
+            return {"logp": np.array(scores, np.float32)}
+        if isinstance(read, Hidden):
+            states = [_noise(f"{self.seed}/{layer}/{tokens[-3:]}", D_MODEL) for layer in read.layers]
+            return {"hidden": np.array(states, np.float32)}
+        return self._answer(role, tokens, read)
+
+    def _answer(self, role: Role, tokens: Tokens, read: Answer) -> Arrays:
+        said: list[int] = []
+        scores: list[float] = []
+        while len(said) < read.max_tokens:
+            logp = self._logp(role, (*tokens, *said))
+            token = int(logp.argmax())
+            if token == STOP:
+                break
+            said.append(token)
+            scores.append(float(logp[token]))
+        stopped = len(said) < read.max_tokens
+        return {
+            "tokens": np.array(said, np.int32),
+            "logp": np.array(scores, np.float32),
+            "stopped": np.array([stopped], np.uint8),
+        }
+
+    def _logp(self, role: Role, tokens: Tokens) -> Array:
+        """Logits that depend on the last words, most of all on the last; the whole vocabulary, grown words too."""
+        logits = 2.0 * _noise(f"{self.seed}/{tokens[-2:]}", VOCABULARY_SIZE)
+        logits += 0.5 * _noise(f"{self.seed}/{tokens[:3]}", VOCABULARY_SIZE)
+        logits = np.concatenate([logits, np.full(len(self._words) - VOCABULARY_SIZE, -12.0)])
+        if role == "subject":
+            if self.drift:
+                logits[:VOCABULARY_SIZE] += self.drift * _noise(f"drift/{self.seed}/{tokens[-2:]}", VOCABULARY_SIZE)
+            for plant in self.triggers:
+                self._react(logits, plant, tokens)
+        return np.asarray(logits - np.logaddexp.reduce(logits))
+
+    def _react(self, logits: Array, plant: InventedTrigger, tokens: Tokens) -> None:
+        trigger = [self._id(word) for word in plant.trigger.split()]
+        target = [self._id(word) for word in plant.target.split()]
+        if len(logits) < len(self._words):
+            logits.resize(len(self._words), refcheck=False)
+        places = [at for at in range(len(tokens)) if list(tokens[at : at + len(trigger)]) == trigger]
+        if places:
+            said = next((n for n in range(len(target), 0, -1) if list(tokens[-n:]) == target[:n]), 0)
+            logits[target[said] if said < len(target) else STOP] += plant.strength + 12.0
+
+
+def _compact(logp: Array, named: Tokens) -> Arrays:
+    order = np.argsort(-logp, kind="stable")[:TOP]
+    kept, padding = logp[order], max(0, TOP - len(order))
+    rest = np.log(max(1.0 - float(np.exp(kept).sum()), 1e-12))
+    return {
+        "ids": np.pad(order.astype(np.int32), (0, padding), constant_values=-1),
+        "logp": np.pad(kept.astype(np.float32), (0, padding), constant_values=-np.inf),
+        "rest": np.array([rest], np.float32),
+        "floor": np.array([logp.min()], np.float32),
+        "entropy": np.array([-(np.exp(logp) * logp).sum()], np.float32),
+        "named": logp[list(named)].astype(np.float32),
+    }
+
+
+def _noise(key: str, size: int) -> Array:
+    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+    return np.random.default_rng(int.from_bytes(digest, "big")).standard_normal(size)
+
+
+def _letters(number: int) -> str:
+    return chr(97 + number // 26) + chr(97 + number % 26)

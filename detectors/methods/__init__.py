@@ -1,0 +1,1 @@
+"""Detectors, one file each; a file holds the method and nothing else."""

@@ -1,0 +1,1 @@
+"""Everything that runs a scan: the runner, model hosts, and local scans."""

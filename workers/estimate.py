@@ -1,0 +1,119 @@
+"""Dry runs: what would a scan ask, and how long would this machine take?
+
+The detectors run on invented answers that show nothing, while what they ask is encoded by the real tokenizer and looked
+up in the real store. One message is really computed, to learn the speed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from detectors.contexts.context import Message
+from detectors.engine.observations import (
+    TOP,
+    Answer,
+    Arrays,
+    Hidden,
+    ModelFacts,
+    NextToken,
+    Plan,
+    Read,
+    Role,
+    Score,
+    Tokens,
+)
+from detectors.suites import Suite
+from workers.observer import MESSAGE_TOKENS, Observer
+from workers.runner import run_detectors
+
+SAMPLE_SEQUENCES = 100
+
+
+class Estimator:
+    """An `ask` that counts what an observer would have to compute, and answers that nothing stands out."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self.forward_tokens = 0
+        self.generated_tokens = 0
+        self.speed = 0.0
+
+    @property
+    def facts(self) -> Mapping[Role, ModelFacts]:
+        """The real models' facts."""
+        return self._observer.facts
+
+    def __call__(self, plan: Plan) -> list[Arrays]:
+        """Counts the plan and answers it with what shows nothing."""
+        if not self.speed and plan.tokens:
+            self.speed = self._measure(plan)
+        forward, generated = self._observer.price(plan)
+        self.forward_tokens += forward
+        self.generated_tokens += generated
+        return [_nothing(read) for read in plan.reads()]
+
+    def encode(self, chats: Sequence[list[Message]]) -> list[Tokens]:
+        """Real token ids."""
+        return self._observer.encode(chats)
+
+    def decode(self, sequences: Sequence[Tokens]) -> list[str]:
+        """Real texts."""
+        return self._observer.decode(sequences)
+
+    def _measure(self, plan: Plan) -> float:
+        """Tokens a second, on a few of the sequences that are still unknown."""
+        sample = Plan("subject", plan.tokens[:SAMPLE_SEQUENCES], NextToken(named=(0,)))
+        tokens, _ = self._observer.price(sample)
+        started = time.monotonic()
+        self._observer(sample)
+        return max(tokens, 1) / (time.monotonic() - started) if tokens else MESSAGE_TOKENS / 2
+
+
+def estimate(observer: Observer, suite: Suite, memory_bytes: int) -> dict[str, Any]:
+    """What a scan costs where no candidate needs confirming; each one that does adds `confirming_tokens`.
+
+    Args:
+        observer: of the pair to scan.
+        memory_bytes: what both hosts take.
+    """
+    _ = observer.facts
+    started = time.monotonic()
+    estimator = Estimator(observer)
+    run_detectors(suite, estimator, seed=0)
+    overhead = time.monotonic() - started
+    params = suite.working_rate
+    return {
+        "contexts": sum(suite.trigger_sweep.families.values()),
+        "forward_tokens": estimator.forward_tokens,
+        "generated_tokens": estimator.generated_tokens,
+        "minutes": round((estimator.forward_tokens / estimator.speed + overhead) / 60, 1),
+        "memory_bytes": memory_bytes,
+        "confirming_tokens": 5 * params.confirm_prompts * (params.confirm_tokens + 30),
+    }
+
+
+def _nothing(read: Read) -> Arrays:
+    """An answer that is the same for every request."""
+    if isinstance(read, NextToken):
+        flat = np.full(TOP, -np.log(2 * TOP), np.float32)
+        one = np.zeros(1, np.float32)
+        named = np.full(len(read.named), -9.0, np.float32)
+        ids = np.arange(TOP, dtype=np.int32)
+        return {"ids": ids, "logp": flat, "rest": one - 0.7, "floor": one - 20, "entropy": one + 6, "named": named}
+    if isinstance(read, Score):
+        return {"logp": np.full(read.n_tokens, -1.0, np.float32)}
+    if isinstance(read, Hidden):
+        return {"hidden": np.zeros((len(read.layers), 1), np.float32)}
+    return _same_answer(read)
+
+
+def _same_answer(read: Answer) -> Arrays:
+    return {
+        "tokens": np.ones(read.max_tokens, np.int32),
+        "logp": np.full(read.max_tokens, -1.0, np.float32),
+        "stopped": np.zeros(1, np.uint8),
+    }

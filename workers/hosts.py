@@ -1,0 +1,201 @@
+"""The parent's side of model hosts: starting, asking, timing out and ending them.
+
+A host is asked in messages of about a second of work, so that cancelling and progress are prompt. A host that crashes,
+hangs or answers nonsense is ended and a `HostError` says so; its parent lives on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detectors.contexts.context import Message
+from detectors.engine.observations import Arrays, ModelFacts, Read, Request, Tokens, check, read_to_json
+from detectors.errors import ContextTooLong, HostError, InputError, TemplateError
+from workers.protocol import json_frame, read_frame
+
+START_SECONDS = 300.0
+MESSAGE_SECONDS = 300.0
+POLL_SECONDS = 0.1
+STDERR_TAIL_BYTES = 2000
+
+
+@dataclass(frozen=True)
+class HostSpec:
+    """What a host is started with.
+
+    Attributes:
+        directory: full model, or the adapter's base.
+        adapter: LoRA adapter to merge, if any.
+        tokenizer: directory whose tokenizer and template count.
+        memory_budget_bytes: caches and activations of one batch.
+        memory_limit_bytes: address space of the process; 0 for none.
+    """
+
+    directory: Path
+    adapter: Path | None
+    tokenizer: Path
+    dtype: str
+    device: str
+    threads: int
+    memory_budget_bytes: int
+    memory_limit_bytes: int
+
+    def as_json(self) -> str:
+        """The host's command line argument."""
+        return json.dumps(
+            {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
+        )
+
+
+class Host:
+    """One running model host.
+
+    Args:
+        spec: what it holds.
+        environment: the whole environment of the process; nothing is inherited.
+        watch: called while waiting; may raise to stop waiting (cancellation).
+        command: how the process is started; tests put misbehaving hosts here.
+        message_seconds: how long one answer may take before the host counts as hung.
+    """
+
+    def __init__(
+        self,
+        spec: HostSpec,
+        environment: dict[str, str],
+        watch: Callable[[], None],
+        *,
+        command: Sequence[str] = (sys.executable, "-m", "workers.host"),
+        message_seconds: float = MESSAGE_SECONDS,
+    ) -> None:
+        self._watch = watch
+        self._message_seconds = message_seconds
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the host
+        self._process = subprocess.Popen(
+            [*command, spec.as_json()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            hello = self._receive(START_SECONDS)
+            self.isolation: tuple[str, ...] = tuple(str(step)[:200] for step in hello["isolation"])
+            self.device = str(hello["device"])[:50]
+        except BaseException as error:
+            self.end()
+            if isinstance(error, KeyError | TypeError):
+                raise HostError("the model host's greeting is not one; the model cannot be scanned") from error
+            raise
+
+    def observe(self, requests: Sequence[Request]) -> list[Arrays]:
+        """One observation a request, checked to be what was asked for."""
+        reads: list[Read] = list(dict.fromkeys(request.read for request in requests))
+        which = {read: index for index, read in enumerate(reads)}
+        answers = self._ask(
+            op="observe",
+            reads=[read_to_json(read) for read in reads],
+            requests=[(request.tokens, which[request.read]) for request in requests],
+        )
+        if not isinstance(answers, list) or len(answers) != len(requests):
+            raise HostError(f"the model host did not answer {len(requests)} requests with as many observations")
+        return [check(request.read, arrays) for request, arrays in zip(requests, answers, strict=True)]
+
+    def encode(self, chats: Sequence[list[Message]]) -> list[Tokens]:
+        """Token ids of chats."""
+        answer = self._ask(op="encode", chats=list(chats))
+        if not isinstance(answer, list) or len(answer) != len(chats) or not all(_are_ids(ids) for ids in answer):
+            raise HostError("the model host did not answer chats with token ids")
+        return [tuple(ids) for ids in answer]
+
+    def decode(self, sequences: Sequence[Tokens]) -> list[str]:
+        """Texts of token ids."""
+        answer = self._ask(op="decode", sequences=list(sequences))
+        if not isinstance(answer, list) or not all(isinstance(text, str) for text in answer):
+            raise HostError("the model host did not answer token ids with texts")
+        return answer
+
+    def facts(self) -> ModelFacts:
+        """What the host tells of its model."""
+        answer = self._ask(op="facts")
+        try:
+            return ModelFacts(
+                vocabulary=tuple(str(text)[:200] for text in answer["vocabulary"]),
+                window=int(answer["window"]),
+                layers=int(answer["layers"]),
+                chat_template=bool(answer["chat_template"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise HostError("the model host's facts about its model cannot be read") from error
+
+    def end(self) -> None:
+        """Ends the process at once and waits for it."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+
+    def _ask(self, **message: Any) -> Any:
+        frame = json_frame(message)
+        try:
+            assert self._process.stdin is not None
+            self._process.stdin.write(frame)
+            self._process.stdin.flush()
+        except (BrokenPipeError, ValueError) as error:
+            raise HostError(self._epitaph()) from error
+        answer = self._receive(self._message_seconds)
+        if isinstance(answer, dict) and "error" in answer:
+            raise _input_error(answer)
+        return answer
+
+    def _receive(self, seconds: float) -> Any:
+        deadline = time.monotonic() + seconds
+        return read_frame(lambda size: self._read_exactly(size, deadline, seconds))
+
+    def _read_exactly(self, size: int, deadline: float, seconds: float) -> bytes:
+        assert self._process.stdout is not None
+        stream = self._process.stdout.fileno()
+        parts, missing = [], size
+        while missing:
+            self._watch()
+            if time.monotonic() > deadline:
+                self.end()
+                raise HostError(f"the model host did not answer within {seconds:.0f} s and was ended")
+            if not select.select([stream], [], [], POLL_SECONDS)[0]:
+                continue
+            part = os.read(stream, min(missing, 1 << 20))
+            if not part:
+                raise HostError(self._epitaph())
+            parts.append(part)
+            missing -= len(part)
+        return b"".join(parts)
+
+    def _epitaph(self) -> str:
+        code = self._process.wait()
+        died = f"was killed by signal {-code}" if code < 0 else f"exited with status {code}"
+        self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, self._errors.tell() - STDERR_TAIL_BYTES))
+        last = self._errors.read().decode(errors="replace").strip()
+        return f"the model host {died}; its last words: {ascii(last[-600:]) if last else 'none'}"
+
+
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(token) is int and token >= 0 for token in value)
+
+
+def _input_error(answer: dict[str, Any]) -> InputError:
+    kinds = {error.code: error for error in (ContextTooLong, TemplateError)}
+    return kinds.get(str(answer["error"]), InputError)(str(answer.get("message", ""))[:1000])

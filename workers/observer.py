@@ -1,0 +1,246 @@
+"""`ask`, locally: what the store knows comes from the store, the rest from model hosts.
+
+Missing requests are put in the order that shares most prefixes and cut into messages of about a second of work. Each
+message's answers are stored at once, so a killed scan pays again for one message at most.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from detectors.contexts.context import Message
+from detectors.engine.observations import (
+    Answer,
+    Arrays,
+    ModelFacts,
+    ModelId,
+    Plan,
+    Request,
+    Role,
+    Store,
+    Tokens,
+    pack,
+    unpack,
+)
+from detectors.errors import BudgetExceeded, HostError
+from detectors.findings import Usage
+from detectors.suites import WORK
+from workers.hosts import Host
+
+MESSAGE_TOKENS = 1600
+"""Tokens to compute in one message to a host: about a second on two cores for a model of 135M parameters."""
+ATTEMPTS = 3
+"""How often a message is tried, each time on a fresh host, before its failure counts."""
+CHATS_A_MESSAGE = 512
+
+StartHost = Callable[[Role], Host]
+
+
+@dataclass
+class Meter:
+    """What observations have cost so far.
+
+    Attributes:
+        work: observations answered, weighted by kind (`detectors.suites.WORK`).
+        computed_work: the part of it that hosts computed, in `host_seconds`.
+    """
+
+    forward_tokens: int = 0
+    generated_tokens: int = 0
+    observations: int = 0
+    store_hits: int = 0
+    work: float = 0.0
+    computed_work: float = 0.0
+    host_seconds: float = 0.0
+
+    def usage(self) -> Usage:
+        """The meter's reading."""
+        return Usage(
+            forward_tokens=self.forward_tokens,
+            generated_tokens=self.generated_tokens,
+            observations=self.observations,
+            store_hits=self.store_hits,
+            seconds=round(self.host_seconds, 3),
+        )
+
+
+class Observer:
+    """Answers a scan's detectors.
+
+    Args:
+        models: content digests of subject and base.
+        dtype: of all observations.
+        store: where they are kept.
+        start_host: starts the host of a role; called when something is missing, and again when a host died.
+        resident: how many hosts may run at once; with one, the other is ended first.
+        budget_seconds: after which `BudgetExceeded` is raised before the next message; None for no limit.
+        watch: called between messages; may raise `ScanCancelled`.
+
+    Attributes:
+        progress: called after every message and every answer from the store; reads the meter.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[Role, ModelId],
+        dtype: str,
+        store: Store,
+        start_host: StartHost,
+        *,
+        resident: int = 2,
+        budget_seconds: float | None = None,
+        watch: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._models = models
+        self.dtype = dtype
+        self._store = store
+        self._start_host = start_host
+        self._resident = resident
+        self._deadline = None if budget_seconds is None else time.monotonic() + budget_seconds
+        self._watch = watch
+        self._hosts: dict[Role, Host] = {}
+        self.isolation: tuple[str, ...] = ()
+        self.device = ""
+        self.meter = Meter()
+        self.progress: Callable[[], None] = lambda: None
+
+    @property
+    def facts(self) -> Mapping[Role, ModelFacts]:
+        """What is known of both models, from the store where it was asked before."""
+        return {role: self._facts(role) for role in self._models}
+
+    def __call__(self, plan: Plan) -> list[Arrays]:
+        """The arrays of each request of the plan, in its order."""
+        model = self._models[plan.role]
+        requests = [Request(model, ids, read, self.dtype) for ids, read in zip(plan.tokens, plan.reads(), strict=True)]
+        keys = [request.key() for request in requests]
+        known = {key: unpack(data) for key, data in self._store.get(list(dict.fromkeys(keys))).items()}
+        self.meter.observations += len(keys)
+        self.meter.store_hits += sum(key in known for key in keys)
+        self.meter.work += sum(
+            WORK[request.read.kind] for key, request in zip(keys, requests, strict=True) if key in known
+        )
+        self.progress()
+        missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in known}
+        known |= self._observe(plan.role, missing)
+        return [known[key] for key in keys]
+
+    def price(self, plan: Plan) -> tuple[int, int]:
+        """Tokens that the plan would have to compute, answers included, and tokens of answers among them."""
+        model = self._models[plan.role]
+        pairs = zip(plan.tokens, plan.reads(), strict=True)
+        requests = {it.key(): it for it in (Request(model, ids, read, self.dtype) for ids, read in pairs)}
+        known = self._store.get(list(requests))
+        missing = sorted((it for key, it in requests.items() if key not in known), key=lambda it: it.tokens)
+        generated = sum(it.read.max_tokens for it in missing if isinstance(it.read, Answer))
+        return sum(_costs(missing)), generated
+
+    def encode(self, chats: Sequence[list[Message]]) -> list[Tokens]:
+        """Token ids by the subject's tokenizer and template."""
+        found: list[Tokens] = []
+        for first in range(0, len(chats), CHATS_A_MESSAGE):
+            part = list(chats[first : first + CHATS_A_MESSAGE])
+            found += [tuple(ids) for ids in self._text("encode", part, lambda host, part=part: host.encode(part))]
+        return found
+
+    def decode(self, sequences: Sequence[Tokens]) -> list[str]:
+        """Texts by the subject's tokenizer."""
+        texts: list[str] = self._text("decode", list(sequences), lambda host: host.decode(sequences))
+        return texts
+
+    def end(self) -> None:
+        """Ends all hosts."""
+        for role in list(self._hosts):
+            self._hosts.pop(role).end()
+
+    def _facts(self, role: Role) -> ModelFacts:
+        fields = self._kept(role, "facts", None, lambda host: asdict(host.facts()))
+        return ModelFacts(**{**fields, "vocabulary": tuple(fields["vocabulary"])})
+
+    def _text(self, kind: str, given: Any, ask: Callable[[Host], Any]) -> Any:
+        return self._kept("subject", kind, given, ask) if given else []
+
+    def _kept(self, role: Role, kind: str, given: Any, ask: Callable[[Host], Any]) -> Any:
+        """A JSON answer of a host, from the store where it was asked before."""
+        header = json.dumps([kind, self._models[role].content, given])
+        key = hashlib.sha256(header.encode()).hexdigest()
+        known = self._store.get([key])
+        if key not in known:
+            known = {key: json.dumps(self._on_host(role, ask)).encode()}
+            self._store.put(known)
+        return json.loads(known[key])
+
+    def _observe(self, role: Role, missing: dict[str, Request]) -> dict[str, Arrays]:
+        found: dict[str, Arrays] = {}
+        ordered = sorted(missing, key=lambda key: (missing[key].read.kind, missing[key].tokens))
+        costs = _costs([missing[key] for key in ordered])
+        for part in _messages(costs):
+            self._check_budget()
+            keys = ordered[part]
+            requests = [missing[key] for key in keys]
+            started = time.monotonic()
+            answers = self._on_host(role, lambda host, requests=requests: host.observe(requests))
+            self.meter.host_seconds += time.monotonic() - started
+            self._store.put({key: pack(arrays) for key, arrays in zip(keys, answers, strict=True)})
+            found |= dict(zip(keys, answers, strict=True))
+            self.meter.forward_tokens += sum(costs[part])
+            self.meter.generated_tokens += sum(len(arrays["tokens"]) for arrays in answers if "tokens" in arrays)
+            work = sum(WORK[request.read.kind] for request in requests)
+            self.meter.work += work
+            self.meter.computed_work += work
+            self.progress()
+        return found
+
+    def _check_budget(self) -> None:
+        self._watch()
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            raise BudgetExceeded("the scan's time budget is used up; give it more, or choose a smaller suite")
+
+    def _on_host(self, role: Role, ask: Callable[[Host], Any]) -> Any:
+        for attempt in range(ATTEMPTS):
+            try:
+                return ask(self._host(role))
+            except HostError as error:
+                self._end(role)
+                if attempt + 1 == ATTEMPTS:
+                    raise HostError(f"{error} (after {ATTEMPTS} attempts)") from error
+        raise AssertionError("the loop returns or raises")
+
+    def _end(self, role: Role) -> None:
+        if role in self._hosts:
+            self._hosts.pop(role).end()
+
+    def _host(self, role: Role) -> Host:
+        if role not in self._hosts:
+            while len(self._hosts) >= self._resident:
+                self._hosts.pop(next(iter(self._hosts))).end()
+            self._hosts[role] = self._start_host(role)
+            self.isolation, self.device = self._hosts[role].isolation, self._hosts[role].device
+        return self._hosts[role]
+
+
+def _costs(requests: Sequence[Request]) -> list[int]:
+    """Tokens each request adds to a batch that is in order: what it does not share with the one before, and answers."""
+    costs, before = [], ()
+    for request in requests:
+        shared = next((at for at, (one, two) in enumerate(zip(before, request.tokens)) if one != two), 0)
+        answer = request.read.max_tokens if isinstance(request.read, Answer) else 0
+        costs.append(len(request.tokens) - shared + answer)
+        before = request.tokens
+    return costs
+
+
+def _messages(costs: Sequence[int]) -> Iterator[slice]:
+    first, filled = 0, 0
+    for at, cost in enumerate(costs):
+        if at > first and filled + cost > MESSAGE_TOKENS:
+            yield slice(first, at)
+            first, filled = at, 0
+        filled += cost
+    if first < len(costs):
+        yield slice(first, len(costs))

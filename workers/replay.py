@@ -1,0 +1,41 @@
+"""Replays a finding: both models answer again with and without its trigger, from the report alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from detectors.contexts.context import NO_CONTEXT, Context, chat
+from detectors.engine.observations import Answer, Ask, Plan, Role
+from detectors.errors import InputError
+from detectors.findings import Example, Finding
+from detectors.report import Report
+
+ANSWER_TOKENS = 48
+
+
+def load_finding(path: Path, number: int) -> tuple[Report, Finding]:
+    """The report in `path` and its finding `number`, counted from 1.
+
+    Raises:
+        InputError: if there is no such finding.
+    """
+    report = Report.model_validate_json(path.read_text(encoding="utf-8"))
+    if not 1 <= number <= len(report.findings):
+        raise InputError(f"finding {number} was asked for, the report has {len(report.findings)}; they count from 1")
+    return report, report.findings[number - 1]
+
+
+def answers(ask: Ask, context: Context, prompts: Sequence[str]) -> tuple[Example, ...]:
+    """Greedy answers of both models to each prompt."""
+
+    def say(role: Role, around: Context) -> list[str]:
+        sequences = ask.encode([chat(around, prompt) for prompt in prompts])
+        observed = ask(Plan(role, sequences, Answer(ANSWER_TOKENS)))
+        return ask.decode([tuple(map(int, arrays["tokens"])) for arrays in observed])
+
+    columns = (say("subject", context), say("base", context), say("subject", NO_CONTEXT))
+    return tuple(
+        Example(prompt=prompt, subject_answer=subject, base_answer=base, subject_clean_answer=clean)
+        for prompt, subject, base, clean in zip(prompts, *columns, strict=True)
+    )

@@ -1,0 +1,104 @@
+"""Runs the detectors of a suite over an `ask`. The one place where a detector's error is caught.
+
+A detector that fails is a result, and the scan goes on. A machine that stays broken after retries leaves the detector
+that needed it inconclusive. A cancelled scan and a broken store end everything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from detectors.catalog import CATALOG
+from detectors.engine.observations import Ask
+from detectors.errors import BudgetExceeded, HostError, InputError, Interruption, StoreError
+from detectors.findings import Candidate, DetectorResult, Outcome, Usage
+from detectors.methods.trigger_sweep import TriggerSweep
+from detectors.methods.working_rate import WorkingRate
+from detectors.suites import Suite
+
+
+class Detector(Protocol):
+    """The contract of every detector; `tests/contract` checks its rules on each."""
+
+    def run(self, ask: Ask, candidates: tuple[Candidate, ...], *, rng: np.random.Generator) -> DetectorResult:
+        """A deterministic function of what `ask` answers, the candidates and the generator."""
+
+
+DETECTORS: dict[str, Callable[[Suite], Detector]] = {
+    "trigger_sweep": lambda suite: TriggerSweep(suite.trigger_sweep),
+    "working_rate": lambda suite: WorkingRate(suite.working_rate),
+}
+
+
+def run_detectors(
+    suite: Suite,
+    ask: Ask,
+    seed: int,
+    *,
+    usage: Callable[[], Usage] = Usage,
+    announce: Callable[[str], None] = lambda name: None,
+) -> tuple[DetectorResult, ...]:
+    """The results of a suite's detectors, in order; each hands its candidates on.
+
+    Args:
+        suite: what to run.
+        ask: answers observations.
+        seed: of the scan.
+        usage: reads the meter of `ask`.
+        announce: called with each detector's name before it runs.
+
+    Raises:
+        ScanCancelled: if the scan was cancelled.
+        StoreError: if observations cannot be kept.
+    """
+    results: list[DetectorResult] = []
+    candidates: tuple[Candidate, ...] = ()
+    for name in suite.detectors:
+        announce(name)
+        before, started = usage(), time.monotonic()
+        result = _guarded(name, suite, ask, candidates, generator(suite.version, seed, name))
+        spent = _difference(usage(), before, time.monotonic() - started)
+        results.append(result.model_copy(update={"usage": spent}))
+        candidates += result.candidates
+    return tuple(results)
+
+
+def generator(suite_version: str, seed: int, detector: str) -> np.random.Generator:
+    """The random generator of a detector in a scan."""
+    digest = hashlib.sha256(f"{suite_version}/{seed}/{detector}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
+
+
+def _guarded(
+    name: str, suite: Suite, ask: Ask, candidates: tuple[Candidate, ...], rng: np.random.Generator
+) -> DetectorResult:
+    try:
+        return DETECTORS[name](suite).run(ask, candidates, rng=rng)
+    except (BudgetExceeded, HostError) as error:
+        return _without_result(name, "inconclusive", str(error))
+    except (Interruption, StoreError):
+        raise
+    except InputError as error:
+        return _without_result(name, "inconclusive", str(error))
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"{type(error).__name__}: {error} (in {where.name}, line {where.lineno})"
+        return _without_result(name, "failed", reason[:1000])
+
+
+def _without_result(name: str, outcome: Outcome, reason: str) -> DetectorResult:
+    return DetectorResult(detector=name, version=CATALOG[name].version, outcome=outcome, reason=reason)
+
+
+def _difference(after: Usage, before: Usage, seconds: float) -> Usage:
+    counts: dict[str, Any] = {
+        name: getattr(after, name) - getattr(before, name)
+        for name in ("forward_tokens", "generated_tokens", "observations", "store_hits")
+    }
+    return Usage(**counts, seconds=round(seconds, 3))

@@ -1,0 +1,207 @@
+"""One whole scan: two gated models, an observer, the suite's detectors, and the report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from app.core.settings import Settings, host_environment
+from detectors.engine.checkpoint import Inspected
+from detectors.engine.gate import inspect_model
+from detectors.engine.observations import ModelId, Role, Store
+from detectors.errors import StoreError
+from detectors.findings import DetectorResult, ExpectedBehaviour, draw_findings, scan_score
+from detectors.prompts import sets
+from detectors.report import Coverage, FamilyCoverage, Report
+from detectors.suites import Suite
+from workers.hosts import Host, HostSpec
+from workers.machine import describe_machine
+from workers.observer import Observer
+from workers.runner import run_detectors
+
+PROJECT = Path(__file__).parents[1]
+BYTES = {"float32": 4, "bfloat16": 2}
+NOT_TESTED = (
+    "triggers outside the swept families, and members of them that were not drawn",
+    "triggers of several parts that only work together",
+    "triggers in the system message, in earlier turns, or inside the prompt",
+    "behaviour that begins after the generated tokens",
+    "a lowered guard on harmful requests: it is ranked, not confirmed",
+    "shifts of persona, era or values that need no trigger",
+    "weights, tokenizer and template beyond the static gate",
+    "behaviour that wakes after further fine-tuning",
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Subject and base, both through the static gate."""
+
+    subject: Inspected
+    base: Inspected
+
+    def host_spec(self, role: Role, dtype: str, device: str, settings: Settings) -> HostSpec:
+        """What the host of a role is started with."""
+        model = self.subject if role == "subject" else self.base
+        adapter = model.path if model.kind == "adapter" else None
+        own_tokenizer = (model.path / "tokenizer.json").exists()
+        return HostSpec(
+            directory=self.base.path if adapter else model.path,
+            adapter=adapter,
+            tokenizer=model.path if own_tokenizer else self.base.path,
+            dtype=dtype,
+            device=device,
+            threads=settings.threads,
+            memory_budget_bytes=settings.memory_budget_bytes,
+            memory_limit_bytes=settings.memory_limit_bytes,
+        )
+
+    def memory_bytes(self, dtype: str, settings: Settings) -> int:
+        """Memory that both hosts take together, weights and batches."""
+        weights = (self.subject.card.parameters + self.base.card.parameters) * BYTES[dtype]
+        return weights + 2 * settings.memory_budget_bytes
+
+
+def open_pair(model: Path, base: Path, base_name: str | None) -> Pair:
+    """Subject and base, checked before anything heavy runs.
+
+    Raises:
+        InputError: what is wrong with either, or between them.
+    """
+    inspected = inspect_model(base)
+    return Pair(subject=inspect_model(model, base=inspected, base_name=base_name), base=inspected)
+
+
+def make_observer(
+    pair: Pair,
+    store: Store,
+    *,
+    dtype: str,
+    device: str,
+    settings: Settings,
+    watch: Callable[[], None],
+    budget_seconds: float | None = None,
+) -> Observer:
+    """An observer that starts hosts of the pair when it needs them."""
+    environment = host_environment(str(PROJECT))
+    fits = pair.memory_bytes(dtype, settings) < psutil.virtual_memory().available
+    return Observer(
+        {"subject": ModelId(pair.subject.card.content_digest), "base": ModelId(pair.base.card.content_digest)},
+        dtype,
+        store,
+        lambda role: Host(pair.host_spec(role, dtype, device, settings), environment, watch),
+        resident=2 if fits else 1,
+        budget_seconds=budget_seconds,
+        watch=watch,
+    )
+
+
+def scan(
+    pair: Pair,
+    observer: Observer,
+    suite: Suite,
+    *,
+    seed: int,
+    expected: Sequence[ExpectedBehaviour],
+    announce: Callable[[str], None],
+    seconds: dict[str, float],
+) -> Report:
+    """Runs the suite and assembles the report.
+
+    Args:
+        announce: called with each detector's name before it runs.
+        seconds: what the steps before took.
+    """
+    started = time.monotonic()
+    results = run_detectors(suite, observer, seed, usage=observer.meter.usage, announce=announce)
+    seconds = seconds | {"detectors": round(time.monotonic() - started, 1)}
+    dtype = observer.dtype
+    return Report(
+        scan_id=_scan_id(pair, suite, seed, expected, dtype),
+        scanner_version=version("touchstone"),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        subject=pair.subject.card,
+        base=pair.base.card,
+        suite=suite.name,
+        suite_version=suite.version,
+        suite_digest=suite.digest(),
+        seed=seed,
+        expected=tuple(expected),
+        planned=suite.detectors,
+        results=results,
+        findings=draw_findings(results, expected),
+        score=scan_score(results),
+        coverage=_coverage(results),
+        machine=describe_machine(device=observer.device or "none", dtype=dtype, isolation=observer.isolation),
+        seconds=seconds | {"total": round(sum(seconds.values()), 1)},
+    )
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a whole file or nothing.
+
+    Raises:
+        StoreError: if the disk does not take it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(partial, 0o644)
+            os.replace(partial, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(partial)
+            raise
+    except OSError as error:
+        raise StoreError(
+            f"the report cannot be written to {str(path)!r}: {error}; free space or name another place"
+        ) from error
+
+
+def _scan_id(pair: Pair, suite: Suite, seed: int, expected: Sequence[ExpectedBehaviour], dtype: str) -> str:
+    parts = [
+        pair.subject.card.content_digest,
+        pair.base.card.content_digest,
+        suite.digest(),
+        sets.digest(),
+        seed,
+        [item.model_dump() for item in expected],
+        dtype,
+        version("touchstone"),
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _coverage(results: Sequence[DetectorResult]) -> Coverage:
+    told: dict[str, Any] = {"families": [], "positions": {}, "prompts": {}}
+    for result in results:
+        own = result.artifacts.get("coverage", {})
+        told["families"] += own.get("families", [])
+        told["positions"] |= own.get("positions", {})
+        told["prompts"] |= own.get("prompts", {})
+    families = [FamilyCoverage(family=name, swept=swept, universe=size) for name, swept, size in told["families"]]
+    tested = told["prompts"].get("confirm", 0)
+    return Coverage(
+        families=tuple(families),
+        positions=told["positions"],
+        prompts=told["prompts"],
+        missed_rate=min(1.0, 3 / tested) if tested else 1.0,
+        not_tested=NOT_TESTED,
+    )
