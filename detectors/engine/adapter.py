@@ -59,9 +59,11 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     refuse_redirects(settings, CONFIG)
     mapping = settings.get("auto_mapping")
     library = (mapping.get("parent_library") if isinstance(mapping, dict) else mapping) or "transformers"
+    if settings.get("megatron_config"):
+        library = settings.get("megatron_core")
     if settings.get("megatron_config") or not re.match(r"transformers(\.|$)", str(library)):
         raise UnsafeFileError(
-            f"{CONFIG} names a Python module to import ({quoted(settings.get('megatron_core') or library)}); "
+            f"{CONFIG} names a Python module to import ({quoted(library)}); "
             "wanted none: remove `megatron_config` and `auto_mapping`"
         )
     if settings.get("peft_type") != "LORA":
@@ -80,7 +82,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
 
 def settings_parts(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that enter the content digest. Lists of names are sorted: peft writes them from sets."""
-    return {key: _unordered(value) for key, value in settings.items() if key not in COSMETIC}
+    return {key: _unordered(value) for key, value in settings.items() if key not in COSMETIC and value is not None}
 
 
 def _unordered(value: Any) -> Any:

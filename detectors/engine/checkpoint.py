@@ -139,12 +139,12 @@ def _tensor(file: Path, name: str, entry: Any, data_begin: int, shown: str) -> T
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise UnsafeFileError(f"{where} needs exactly dtype, shape and data_offsets; save the file again")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in QUANTISED | WIDTHS.keys():
+        raise UnsafeFileError(f"{where} has the unknown dtype {quoted(dtype, 40)}; save the file again")
     if dtype in QUANTISED:
         raise UnsupportedModelError(
             f"{where} has dtype {dtype}, wanted F16, BF16, F32 or F64; scan the model before it was quantised"
         )
-    if dtype not in WIDTHS:
-        raise UnsafeFileError(f"{where} has the unknown dtype {quoted(dtype, 40)}; save the file again")
     if not (_are_counts(shape) and len(shape) <= MAX_DIMENSIONS and _are_counts(offsets) and len(offsets) == 2):
         raise UnsafeFileError(
             f"{where} has shape {quoted(shape, 80)} and offsets {quoted(offsets, 80)}; wanted at most {MAX_DIMENSIONS} "

@@ -55,7 +55,7 @@ def find_directory(reference: Path) -> Path:
     Raises:
         ModelReferenceError: if there is no such directory, or it is a file.
     """
-    if not reference.exists():
+    if not os.path.exists(reference):  # a path that is too long is one that does not exist
         raise ModelReferenceError(
             f"{quoted(reference)} does not exist; give the path of a directory that holds a model in safetensors "
             "(a name from a hub is not a path: download the model first and give its directory)"

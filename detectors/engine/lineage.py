@@ -196,4 +196,4 @@ def _merges(definition: Mapping[str, Any]) -> list[Any]:
     """Merges in one form: older files write a pair as one text with a space."""
     model = definition.get("model")
     merges = model.get("merges") if isinstance(model, dict) else None
-    return [tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair) for pair in merges or []]
+    return [pair.split(" ") if isinstance(pair, str) else pair for pair in merges] if isinstance(merges, list) else []

@@ -1,8 +1,8 @@
 """Renders an untrusted chat template once, in a process of its own with little memory and time.
 
 `detectors.engine.tokenizer` starts this file by its path with an empty environment, so it imports jinja2 and nothing
-of ours. Jinja's sandbox stops a template from reaching Python, not from asking for `'a' * 10 ** 10` or a loop that
-never ends; the limits of the process do. In: `{"template", "specials"}` as JSON. Out: `{"fault": null | what is wrong}`.
+of ours. Jinja's sandbox stops a template from reaching Python, not from asking for `'a' * 10 ** 10` or for a loop
+without end; the limits of the process do. In: `{"template", "specials"}` as JSON. Out: `{"fault": null | text}`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-SECONDS = 5
+SECONDS = 2
 MEMORY = 2**30
 
 
@@ -35,6 +35,14 @@ class Generation(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
+class StrictSandbox(ImmutableSandboxedEnvironment):
+    """Fails on an unsafe access, where Jinja's own sandbox renders nothing and goes on."""
+
+    def unsafe_undefined(self, obj: Any, attribute: str) -> NoReturn:
+        """Refuses, whatever the template would have done with it."""
+        raise jinja2.exceptions.SecurityError(f"access to {attribute} of a {type(obj).__name__} is unsafe")
+
+
 def find_fault(template: str, specials: dict[str, str]) -> str | None:
     """What is wrong with a template, or None."""
     environment = _environment()
@@ -43,7 +51,7 @@ def find_fault(template: str, specials: dict[str, str]) -> str | None:
         if hidden is not None:
             return f"reaches for the Python internal {hidden}"
         compiled = environment.from_string(template)
-    except (jinja2.TemplateError, RecursionError, OverflowError) as error:
+    except Exception as error:  # the parser meets hostile text; this process ends here
         return f"cannot be parsed: {error}"
     try:
         compiled.render(messages=[{"role": "user", "content": "Hello"}], add_generation_prompt=True, **specials)
@@ -54,8 +62,8 @@ def find_fault(template: str, specials: dict[str, str]) -> str | None:
     return None
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
+def _environment() -> StrictSandbox:
+    environment = StrictSandbox(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", Generation]
     )
     environment.filters["tojson"] = _tojson

@@ -121,7 +121,7 @@ def _own_template(files: Mapping[str, Path], settings: Mapping[str, Any]) -> str
         return read_bounded(files["chat_template.jinja"], CONFIG_LIMIT).decode("utf-8", errors="replace")
     template = settings.get("chat_template")
     if isinstance(template, list):
-        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+        named = {str(entry.get("name")): entry.get("template") for entry in template if isinstance(entry, dict)}
         template = named.get("default", named)
     if template is None or isinstance(template, str):
         return template

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import torch
@@ -127,7 +128,8 @@ def make_tiny_adapter(base_dir: Path, directory: Path, seed: int = 0, *, rank: i
     """
     base = AutoModelForCausalLM.from_pretrained(base_dir, dtype=torch.float32)
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
-    model = get_peft_model(base, config)
+    with warnings.catch_warnings(action="ignore"):  # peft asks transformers by names on their way out
+        model = get_peft_model(base, config)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         if "lora_" in name:
