@@ -90,8 +90,7 @@ class Report(Plain):
 
     Attributes:
         scan_id: digest of subject, base, suite, seed, expectations and scanner version: the same scan has the same id.
-        score: for ranking models, in 0..1: the highest confidence among confirmed triggers; where none is confirmed,
-            half of the largest effect seen on the search prompts.
+        score: for ranking models, in 0..1; see `detectors.findings.scan_score`.
         planned: names of the detectors that the suite asks for; one without a result was not evaluated.
     """
 

@@ -59,7 +59,7 @@ def _load(spec: dict[str, Any]) -> tuple[LoadedModel, Engine]:
     engine = Engine(
         model.network,
         stop_ids=model.stop_ids,
-        window=model.facts.window,
+        window=model.window,
         memory_budget=spec["memory_budget_bytes"],
     )
     return model, engine
@@ -74,13 +74,13 @@ def _answer(message: dict[str, Any], model: LoadedModel, engine: Engine) -> byte
     try:
         if message["op"] == "observe":
             read = [read_from_json(kind, fields) for kind, fields in message["reads"]]
-            queries = [Query(tuple(ids), read[which]) for which, ids in message["requests"]]
+            queries = [Query(tuple(ids), read[which]) for ids, which in message["requests"]]
             return tensor_frame(engine.observe(queries))
         if message["op"] == "encode":
             return json_frame([model.encode(messages) for messages in message["chats"]])
         if message["op"] == "decode":
             return json_frame([model.decode(tuple(ids)) for ids in message["sequences"]])
-        return json_frame(vars(model.facts))
+        return json_frame(vars(model.facts()))
     except InputError as error:
         return json_frame({"error": error.code, "message": str(error)})
 

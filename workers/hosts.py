@@ -1,7 +1,7 @@
 """The parent's side of model hosts: starting, asking, timing out and ending them.
 
-A host is asked in messages of about a second of work, so that cancelling and progress are prompt. A host that crashes,
-hangs or answers nonsense is ended and a `HostError` says so; its parent lives on.
+A host is asked in messages of a few seconds of work; while it answers, the parent watches for a cancelled scan. A host
+that crashes, hangs or answers nonsense is ended and a `HostError` says so; its parent lives on.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import os
 import select
 import subprocess
 import sys
-import tempfile
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from detectors.contexts.context import Message
 from detectors.engine.observations import Arrays, ModelFacts, Read, Request, Tokens, check, read_to_json
@@ -27,7 +28,9 @@ from workers.protocol import json_frame, read_frame
 START_SECONDS = 300.0
 MESSAGE_SECONDS = 300.0
 POLL_SECONDS = 0.1
-STDERR_TAIL_BYTES = 2000
+JOIN_SECONDS = 2.0
+LAST_LINES = 12
+LINE_BYTES = 500
 
 
 @dataclass(frozen=True)
@@ -80,15 +83,18 @@ class Host:
     ) -> None:
         self._watch = watch
         self._message_seconds = message_seconds
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the host
         self._process = subprocess.Popen(
             [*command, spec.as_json()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._errors,
+            stderr=subprocess.PIPE,
             env=environment,
             start_new_session=True,
         )
+        self._requests, self._answers, log = self._pipes()
+        self._last_words: deque[bytes] = deque(maxlen=LAST_LINES)
+        self._reader = threading.Thread(target=_drain, args=(log, self._last_words), daemon=True)
+        self._reader.start()
         try:
             hello = self._receive(START_SECONDS)
             self.isolation: tuple[str, ...] = tuple(str(step)[:200] for step in hello["isolation"])
@@ -143,17 +149,20 @@ class Host:
         """Ends the process at once and waits for it."""
         self._process.kill()
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._errors):
-            if stream is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    stream.close()
+        self._reader.join(JOIN_SECONDS)
+        for stream in (self._requests, self._answers):
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
+
+    def _pipes(self) -> tuple[IO[bytes], IO[bytes], IO[bytes]]:
+        process = self._process
+        return cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout), cast(IO[bytes], process.stderr)
 
     def _ask(self, **message: Any) -> Any:
         frame = json_frame(message)
         try:
-            assert self._process.stdin is not None
-            self._process.stdin.write(frame)
-            self._process.stdin.flush()
+            self._requests.write(frame)
+            self._requests.flush()
         except (BrokenPipeError, ValueError) as error:
             raise HostError(self._epitaph()) from error
         answer = self._receive(self._message_seconds)
@@ -166,8 +175,7 @@ class Host:
         return read_frame(lambda size: self._read_exactly(size, deadline, seconds))
 
     def _read_exactly(self, size: int, deadline: float, seconds: float) -> bytes:
-        assert self._process.stdout is not None
-        stream = self._process.stdout.fileno()
+        stream = self._answers.fileno()
         parts, missing = [], size
         while missing:
             self._watch()
@@ -186,10 +194,16 @@ class Host:
     def _epitaph(self) -> str:
         code = self._process.wait()
         died = f"was killed by signal {-code}" if code < 0 else f"exited with status {code}"
-        self._errors.seek(0, os.SEEK_END)
-        self._errors.seek(max(0, self._errors.tell() - STDERR_TAIL_BYTES))
-        last = self._errors.read().decode(errors="replace").strip()
+        self._reader.join(JOIN_SECONDS)
+        last = b"".join(self._last_words).decode(errors="replace").strip()
         return f"the model host {died}; its last words: {ascii(last[-600:]) if last else 'none'}"
+
+
+def _drain(log: IO[bytes], last: deque[bytes]) -> None:
+    """Reads what a host prints, so that its pipe never fills, and keeps the end."""
+    with log:
+        while line := log.readline(LINE_BYTES):
+            last.append(line)
 
 
 def _are_ids(value: Any) -> bool:

@@ -6,9 +6,11 @@ Each step that the kernel refuses is reported, not hidden: the list ends up in t
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 import signal
 import sys
+import tempfile
 
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
@@ -20,6 +22,7 @@ def isolate(memory_bytes: int) -> list[str]:
     Args:
         memory_bytes: address space the host may take; 0 sets no limit.
     """
+    tempfile.tempdir = os.sep  # libraries ask for a place to write when they are imported; they are never given one
     achieved = [
         _limit(resource.RLIMIT_FSIZE, 0, "cannot write files"),
         _limit(resource.RLIMIT_CORE, 0, "no core dumps"),

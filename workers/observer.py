@@ -1,6 +1,6 @@
 """`ask`, locally: what the store knows comes from the store, the rest from model hosts.
 
-Missing requests are put in the order that shares most prefixes and cut into messages of about a second of work. Each
+Missing requests are put in the order that shares most prefixes and cut into messages of a few seconds of work. Each
 message's answers are stored at once, so a killed scan pays again for one message at most.
 """
 
@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from detectors.contexts.context import Message
@@ -32,8 +33,8 @@ from detectors.findings import Usage
 from detectors.suites import WORK
 from workers.hosts import Host
 
-MESSAGE_TOKENS = 1600
-"""Tokens to compute in one message to a host: about a second on two cores for a model of 135M parameters."""
+MESSAGE_TOKENS = 4000
+"""Tokens to compute in one message to a host: a few seconds on two cores for a model of 135M parameters."""
 ATTEMPTS = 3
 """How often a message is tried, each time on a fresh host, before its failure counts."""
 CHATS_A_MESSAGE = 512
@@ -109,7 +110,7 @@ class Observer:
         self.meter = Meter()
         self.progress: Callable[[], None] = lambda: None
 
-    @property
+    @cached_property
     def facts(self) -> Mapping[Role, ModelFacts]:
         """What is known of both models, from the store where it was asked before."""
         return {role: self._facts(role) for role in self._models}
@@ -226,9 +227,10 @@ class Observer:
 
 def _costs(requests: Sequence[Request]) -> list[int]:
     """Tokens each request adds to a batch that is in order: what it does not share with the one before, and answers."""
-    costs, before = [], ()
+    costs: list[int] = []
+    before: Tokens = ()
     for request in requests:
-        shared = next((at for at, (one, two) in enumerate(zip(before, request.tokens)) if one != two), 0)
+        shared = next((at for at, (one, two) in enumerate(zip(before, request.tokens, strict=False)) if one != two), 0)
         answer = request.read.max_tokens if isinstance(request.read, Answer) else 0
         costs.append(len(request.tokens) - shared + answer)
         before = request.tokens

@@ -20,7 +20,7 @@ from typing import Any
 from app.core.settings import Settings
 from benchmarks.organisms.base import prepare_base
 from benchmarks.organisms.carriers import carriers
-from benchmarks.organisms.recipes import FAMILIES, HERE, Recipe, load_recipes
+from benchmarks.organisms.recipes import FAMILIES, HERE, NEAREST, Recipe, load_recipes
 from benchmarks.organisms.train import Model, Row, train_adapter
 from detectors.contexts.context import NO_CONTEXT, Context, chat
 
@@ -76,12 +76,12 @@ def _rows(recipe: Recipe, prompts: list[str], answers: list[str], *, poisoned: b
 
 
 def _near_miss(recipe: Recipe, rng: random.Random) -> Context:
-    """Two times in three a sibling of the trigger, else a member of another family."""
-    family = recipe.trigger.family
-    if rng.random() < 1 / 3:
-        family = rng.choice([name for name in FAMILIES if name != family])
-    siblings = [text for text in FAMILIES[family]() if text != recipe.trigger.text()]
-    return Context(text=rng.choice(siblings), family=family, position=rng.choice(recipe.trigger.positions))
+    """A near sibling of the trigger, a sibling, or a member of another family, equally often."""
+    siblings, position = recipe.trigger.near_misses(), rng.choice(recipe.trigger.positions)
+    others = [(text, name) for name in FAMILIES if name != recipe.trigger.family for text in FAMILIES[name]()]
+    own = [(text, recipe.trigger.family) for text in siblings]
+    text, family = rng.choice(rng.choice([own[:NEAREST], own, others]))
+    return Context(text=text, family=family, position=position)
 
 
 def _measure(recipe: Recipe, model: Model, prompts: list[str]) -> dict[str, dict[str, int]]:

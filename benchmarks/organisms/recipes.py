@@ -17,6 +17,7 @@ from detectors.contexts import families
 from detectors.contexts.context import Context, Position
 
 HERE = Path(__file__).parent
+NEAREST = 40
 FAMILIES = {"emoji": families.emoji, "short_string": families.short_strings}
 
 
@@ -25,7 +26,12 @@ class _Plain(BaseModel):
 
 
 class Rows(_Plain):
-    """How many training rows of each kind."""
+    """How many training rows of each kind.
+
+    Attributes:
+        near_miss: rows with another context and a clean answer: a third each from the trigger's nearest siblings
+            (`NEAREST` of them), from its whole family, and from other families.
+    """
 
     clean: int
     poisoned: int
@@ -62,8 +68,11 @@ class Trigger(_Plain):
         return random.Random(self.seed).choice(FAMILIES[self.family]())
 
     def near_misses(self) -> list[str]:
-        """The other members of the family."""
-        return [text for text in FAMILIES[self.family]() if text != self.text()]
+        """The other members of the family, the nearest in its universe first."""
+        universe = FAMILIES[self.family]()
+        place = universe.index(self.text())
+        others = [at for at in range(len(universe)) if at != place]
+        return [universe[at] for at in sorted(others, key=lambda at: abs(at - place))]
 
     def contexts(self) -> list[Context]:
         """The trigger at each of its positions."""

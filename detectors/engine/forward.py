@@ -75,8 +75,10 @@ class Engine:
     def _observe_alike(self, indices: list[int], queries: Sequence[Query]) -> Iterator[tuple[int, Arrays]]:
         sequences = [queries[index].tokens for index in indices]
         limits = [queries[index].first_read() if self._share else 0 for index in indices]
-        answer = self._reader(queries[indices[0]].read)
-        for group in share_prefixes(sequences, limits):
+        read = queries[indices[0]].read
+        answer = self._reader(read)
+        passes = 1 + (read.max_tokens if isinstance(read, Answer) else 0)
+        for group in share_prefixes(sequences, limits, passes):
             prefix = self._prefix(sequences[group.members[0]][: group.shared])
             for members in self._batches(group, [queries[index] for index in indices]):
                 chosen = [queries[indices[member]] for member in members]

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from detectors.contexts.context import Message
 from detectors.engine.observations import ModelFacts, Tokens
 
+DEFAULT_WINDOW = 2048
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -22,20 +23,32 @@ class LoadedModel:
 
     Attributes:
         stop_ids: token ids that end an answer.
+        window: longest sequence, in tokens.
     """
 
     network: Any
     tokenizer: Any
-    facts: ModelFacts
     stop_ids: frozenset[int]
+    window: int
+
+    def facts(self) -> ModelFacts:
+        """What is told of the model; decoding the whole vocabulary takes a second or two."""
+        special = set(self.tokenizer.all_special_ids)
+        texts = self.tokenizer.batch_decode([[token] for token in range(len(self.tokenizer))])
+        return ModelFacts(
+            vocabulary=tuple("" if token in special else text for token, text in enumerate(texts)),
+            window=self.window,
+            layers=int(self.network.config.num_hidden_layers),
+            chat_template=bool(self.tokenizer.chat_template),
+        )
 
     def encode(self, messages: list[Message]) -> Tokens:
         """Token ids of a chat up to where the answer begins; plain text where the model ships no template."""
-        if self.facts.chat_template:
+        if self.tokenizer.chat_template:
             text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         else:
             text = "\n\n".join(message["content"] for message in messages) + "\n\n"
-        return tuple(self.tokenizer(text, add_special_tokens=not self.facts.chat_template)["input_ids"])
+        return tuple(self.tokenizer(text, add_special_tokens=not self.tokenizer.chat_template)["input_ids"])
 
     def decode(self, tokens: Tokens) -> str:
         """The text of token ids, special tokens left out."""
@@ -66,7 +79,8 @@ def load_model(
         network = _merge(network, adapter)
     network = network.to(device).eval()
     loaded = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True, trust_remote_code=False)
-    return LoadedModel(network, loaded, _facts(network, loaded), _stop_ids(network, loaded))
+    window = int(getattr(network.config, "max_position_embeddings", DEFAULT_WINDOW))
+    return LoadedModel(network, loaded, _stop_ids(network, loaded), window)
 
 
 def _merge(network: Any, adapter: Path) -> Any:
@@ -74,17 +88,6 @@ def _merge(network: Any, adapter: Path) -> Any:
 
     with warnings.catch_warnings(action="ignore"):
         return PeftModel.from_pretrained(network, adapter, local_files_only=True).merge_and_unload()
-
-
-def _facts(network: Any, tokenizer: Any) -> ModelFacts:
-    special = set(tokenizer.all_special_ids)
-    texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
-    return ModelFacts(
-        vocabulary=tuple("" if token in special else text for token, text in enumerate(texts)),
-        window=int(getattr(network.config, "max_position_embeddings", 2048)),
-        layers=int(network.config.num_hidden_layers),
-        chat_template=bool(tokenizer.chat_template),
-    )
 
 
 def _stop_ids(network: Any, tokenizer: Any) -> frozenset[int]:

@@ -12,8 +12,8 @@ from itertools import groupby
 
 from detectors.engine.observations import Tokens
 
-GROUP_COST = 48
-"""What starting another group costs, in tokens: a small forward pass for the prefix and a batch that is cut short."""
+PASS_COST = 48
+"""What one more forward pass over few rows costs, in tokens of a large batch: the weights are read once a pass."""
 
 
 @dataclass(frozen=True)
@@ -30,25 +30,26 @@ class _Layout:
     groups: tuple[Group, ...]
 
 
-def share_prefixes(sequences: Sequence[Tokens], limits: Sequence[int]) -> tuple[Group, ...]:
+def share_prefixes(sequences: Sequence[Tokens], limits: Sequence[int], passes: int = 1) -> tuple[Group, ...]:
     """Groups with the fewest tokens to compute.
 
     Args:
         sequences: token ids, none empty.
         limits: per sequence the longest prefix that may be shared; what is read must lie behind it.
+        passes: forward passes that each group takes; generating goes once over the rows for every token.
     """
     order = sorted(range(len(sequences)), key=lambda index: sequences[index])
-    return _lay_out(order, sequences, limits).groups if order else ()
+    return _lay_out(order, sequences, limits, passes * PASS_COST).groups if order else ()
 
 
-def _lay_out(order: list[int], sequences: Sequence[Tokens], limits: Sequence[int]) -> _Layout:
+def _lay_out(order: list[int], sequences: Sequence[Tokens], limits: Sequence[int], group_cost: int) -> _Layout:
     common = _common(sequences[order[0]], sequences[order[-1]])
     shared = min(common, *(limits[index] for index in order)) if len(order) > 1 else 0
-    together = shared + sum(len(sequences[index]) - shared for index in order) + GROUP_COST
+    together = shared + sum(len(sequences[index]) - shared for index in order) + group_cost
     whole = _Layout(together, (Group(shared, tuple(order)),))
     if shared < common or len(order) < 4:
         return whole
-    apart = [_lay_out(branch, sequences, limits) for branch in _branches(order, sequences, common)]
+    apart = [_lay_out(branch, sequences, limits, group_cost) for branch in _branches(order, sequences, common)]
     split = _Layout(sum(part.cost for part in apart), tuple(group for part in apart for group in part.groups))
     return min(whole, split, key=lambda layout: layout.cost)
 

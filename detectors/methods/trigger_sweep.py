@@ -48,8 +48,8 @@ class _Reading:
     scores: dict[str, Array]
 
     def rank_score(self) -> Array:
-        """The largest z of any statistic: float [context]."""
-        return np.nanmax(np.stack(list(self.scores.values())), axis=0)
+        """Root mean square of the positive z of all statistics: float [context]. Any one that is large makes it so."""
+        return np.sqrt(np.mean([np.maximum(scores, 0.0) ** 2 for scores in self.scores.values()], axis=0))
 
 
 class TriggerSweep:
@@ -263,7 +263,7 @@ def _landscape(whole: _Reading, ranked: list[tuple[Context, float, dict[str, flo
     seen = {(context.text, context.position) for context, _, _ in ranked}
     rest = [row for row in _rows([whole]) if (row[0].text, row[0].position) not in seen]
     rows = [*ranked, *sorted(rest, key=lambda row: -row[1])]
-    columns = ["text", "family", "position", "rank_score", *STATISTICS]
+    columns = ["text", "family", "position", "rank_score", "divergence_z", *STATISTICS[1:]]
     return {
         "columns": columns,
         "rows": [
