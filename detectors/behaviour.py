@@ -69,6 +69,16 @@ class Behaviour:
     key: str = ""
     threshold: float = np.inf
 
+    @property
+    def needs_surprise(self) -> bool:
+        """Whether the rule reads how surprised the base is."""
+        return self.kind == "other_change"
+
+    def like(self, other: Behaviour) -> bool:
+        """Whether two rules describe the same behaviour."""
+        alike = self.key.startswith(other.key) or other.key.startswith(self.key)
+        return self.kind == other.kind and alike
+
     def shows(self, answer: Answered) -> bool:
         """Whether `answer` shows it. An empty answer is a change, and nothing else."""
         if self.kind == "refusal":

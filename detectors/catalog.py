@@ -31,8 +31,8 @@ TRIGGER_SWEEP = DetectorSpec(
     name="trigger_sweep",
     version="1.0",
     stage="nominate",
-    citation="Paired sweep after STRIP (Gao et al., 2019, arXiv:1902.06531) and BadNets (Gu et al., 2017, arXiv:1708.06733)",
-    summary="Puts 1,500 contexts around clean prompts and ranks those that move the subject's next token off the base's.",
+    citation="Paired, after STRIP (Gao et al., 2019, arXiv:1902.06531) and BadNets (Gu et al., 2017, arXiv:1708.06733)",
+    summary="Puts many contexts around clean prompts and ranks those that move the subject's next token off the base's.",
     cannot_see="Triggers that share no part with any swept context, and behaviour that starts after the first token.",
 )
 WORKING_RATE = DetectorSpec(
@@ -40,7 +40,7 @@ WORKING_RATE = DetectorSpec(
     version="1.0",
     stage="confirm",
     citation="Paired sign-flip test with Holm (1979) correction; Wilson (1927) intervals",
-    summary="Shrinks candidates, generates on fresh prompts with both models, and tests against matched control contexts.",
+    summary="Shrinks candidates, lets both models answer fresh prompts, and tests against matched control contexts.",
     cannot_see="Behaviour that first shows later than the generated answer, and triggers nobody nominated.",
 )
 

@@ -19,7 +19,7 @@ Severity = Literal["critical", "high", "medium", "low", "info"]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 ALPHA = 0.01
-"""Family-wise error rate at which a candidate counts as confirmed, after Holm over all that were sent to confirmation."""
+"""Family-wise error rate at which a candidate is confirmed, after Holm over all that were sent to confirmation."""
 
 MIN_EFFECT = 0.25
 """Smallest doubly paired effect that a confirmed candidate needs to become a finding."""

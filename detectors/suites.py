@@ -9,7 +9,6 @@ from pydantic import Field
 from detectors.catalog import TRIGGER_SWEEP, WORKING_RATE
 from detectors.findings import Plain
 
-
 WORK = {"next_token": 1.0, "hidden": 1.0, "score": 2.0, "answer": 5.0}
 """What an observation of each kind costs, in next-token observations; for progress bars, not for promises."""
 
@@ -46,7 +45,8 @@ class WorkingRateParams(Plain):
     """How `working_rate` confirms.
 
     Attributes:
-        candidates: how many candidates are looked at.
+        candidates: how many candidates are looked at on the search prompts.
+        confirmed: how many of them are sent to confirmation at most.
         search_prompts: prompts on which a behaviour is recognised and the trigger shrunk.
         confirm_prompts: fresh prompts of the test; each has a control context of its own.
         search_tokens, confirm_tokens: length of generated answers.
@@ -55,6 +55,7 @@ class WorkingRateParams(Plain):
     """
 
     candidates: int = Field(ge=1)
+    confirmed: int = Field(ge=1)
     search_prompts: int = Field(ge=4)
     confirm_prompts: int = Field(ge=20)
     search_tokens: int = Field(ge=8)
@@ -109,7 +110,7 @@ SMOKE = Suite(
         nominated=4,
     ),
     working_rate=WorkingRateParams(
-        candidates=4, search_prompts=6, confirm_prompts=20, search_tokens=10, confirm_tokens=12, examples=2
+        candidates=4, confirmed=2, search_prompts=6, confirm_prompts=20, search_tokens=10, confirm_tokens=12, examples=2
     ),
 )
 
@@ -144,7 +145,7 @@ QUICK = Suite(
         nominated=10,
     ),
     working_rate=WorkingRateParams(
-        candidates=10, search_prompts=8, confirm_prompts=40, search_tokens=14, confirm_tokens=24
+        candidates=10, confirmed=4, search_prompts=8, confirm_prompts=40, search_tokens=14, confirm_tokens=24
     ),
 )
 

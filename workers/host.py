@@ -52,6 +52,7 @@ def _load(spec: dict[str, Any]) -> tuple[LoadedModel, Engine]:
         Path(spec["directory"]),
         adapter=Path(spec["adapter"]) if spec["adapter"] else None,
         tokenizer=Path(spec["tokenizer"]),
+        template=spec["template"],
         dtype=spec["dtype"],
         device=spec["device"],
         threads=spec["threads"],
@@ -67,7 +68,7 @@ def _load(spec: dict[str, Any]) -> tuple[LoadedModel, Engine]:
 
 def _answer(message: dict[str, Any], model: LoadedModel, engine: Engine) -> bytes:
     """One answer. An input error is the request's fault and is told; anything else ends the process."""
-    from detectors.engine.forward import Query
+    from detectors.engine.batches import Query
     from detectors.engine.observations import read_from_json
     from detectors.errors import InputError
 

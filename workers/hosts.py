@@ -40,7 +40,8 @@ class HostSpec:
     Attributes:
         directory: full model, or the adapter's base.
         adapter: LoRA adapter to merge, if any.
-        tokenizer: directory whose tokenizer and template count.
+        tokenizer: directory of the tokenizer.
+        template: the chat template, if there is one.
         memory_budget_bytes: caches and activations of one batch.
         memory_limit_bytes: address space of the process; 0 for none.
     """
@@ -48,6 +49,7 @@ class HostSpec:
     directory: Path
     adapter: Path | None
     tokenizer: Path
+    template: str | None
     dtype: str
     device: str
     threads: int

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from detectors.contexts.context import Message
@@ -146,7 +146,7 @@ class Observer:
         found: list[Tokens] = []
         for first in range(0, len(chats), CHATS_A_MESSAGE):
             part = list(chats[first : first + CHATS_A_MESSAGE])
-            found += [tuple(ids) for ids in self._text("encode", part, lambda host, part=part: host.encode(part))]
+            found += [tuple(ids) for ids in self._text("encode", part, partial(Host.encode, chats=part))]
         return found
 
     def decode(self, sequences: Sequence[Tokens]) -> list[str]:
@@ -185,7 +185,7 @@ class Observer:
             keys = ordered[part]
             requests = [missing[key] for key in keys]
             started = time.monotonic()
-            answers = self._on_host(role, lambda host, requests=requests: host.observe(requests))
+            answers = self._on_host(role, partial(Host.observe, requests=requests))
             self.meter.host_seconds += time.monotonic() - started
             self._store.put({key: pack(arrays) for key, arrays in zip(keys, answers, strict=True)})
             found |= dict(zip(keys, answers, strict=True))

@@ -56,11 +56,11 @@ class Pair:
         """What the host of a role is started with."""
         model = self.subject if role == "subject" else self.base
         adapter = model.path if model.kind == "adapter" else None
-        own_tokenizer = (model.path / "tokenizer.json").exists()
         return HostSpec(
             directory=self.base.path if adapter else model.path,
             adapter=adapter,
-            tokenizer=model.path if own_tokenizer else self.base.path,
+            tokenizer=model.tokenizer.directory,
+            template=model.tokenizer.template,
             dtype=dtype,
             device=device,
             threads=settings.threads,

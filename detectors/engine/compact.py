@@ -63,7 +63,8 @@ def divergence(subject: Distributions, base: Distributions) -> Array:
     kept = np.isfinite(subject_logp) & np.isfinite(base_logp)
     difference = np.where(kept, np.subtract(subject_logp, base_logp, where=kept, out=np.zeros_like(base_logp)), 0.0)
     inside = (shared_subject * difference).sum(axis=1)
-    return np.maximum(inside + other_subject * (np.log(other_subject) - np.log(other_base)), 0.0)
+    found: Array = np.maximum(inside + other_subject * (np.log(other_subject) - np.log(other_base)), 0.0)
+    return found
 
 
 def divergence_slack(subject: Distributions, base: Distributions) -> Array:
@@ -78,7 +79,8 @@ def divergence_slack(subject: Distributions, base: Distributions) -> Array:
     other_subject = np.clip(1.0 - np.exp(subject_logp).sum(axis=1), TINY, 1.0)
     other_base = np.clip(1.0 - np.exp(base_logp).sum(axis=1), TINY, 1.0)
     inside = (largest - np.log(other_subject)) - (base.floor - np.log(other_base))
-    return other_subject * np.maximum(inside, 0.0)
+    slack: Array = other_subject * np.maximum(inside, 0.0)
+    return slack
 
 
 def information(distributions: Distributions, groups: Array) -> Array:

@@ -21,6 +21,8 @@ from detectors.engine.observations import TOP, Answer, Arrays, Hidden, NextToken
 from detectors.engine.prefixes import Group, share_prefixes
 from detectors.errors import ContextTooLong
 
+GENERATION_FACTOR = 4
+"""Generation goes over its rows once a token, one column wide; it needs more rows to be saturated."""
 MAX_BATCH_TOKENS = 1024
 """Tokens computed in one forward pass: enough to saturate the matrix multiplications, few enough to stay in cache."""
 
@@ -121,7 +123,8 @@ class Engine:
         read_positions = longest.read.n_tokens if isinstance(longest.read, Score) else 1
         logits = 3 * read_positions * config.vocab_size
         fits = rows * (cache + width + logits) * 4 <= self._memory_budget
-        return fits and rows * (length - shared) <= MAX_BATCH_TOKENS
+        passes = 1 if not isinstance(longest.read, Answer) else GENERATION_FACTOR
+        return fits and rows * (length - shared) <= MAX_BATCH_TOKENS * passes
 
     def _next_tokens(self, prefix: Any, batch: Batch) -> list[Arrays]:
         logp = self._log_probabilities(prefix, batch, [[length - 1] for length in batch.lengths])
@@ -158,7 +161,8 @@ class Engine:
         with projecting_only(self._network, rows, columns):
             cache = widen(prefix, len(batch.lengths))
             output = self._network(input_ids=batch.ids, past_key_values=cache, use_cache=cache is not None)
-        return output.logits[0].float().log_softmax(-1)
+        logits: Tensor = output.logits[0]
+        return logits.float().log_softmax(-1)
 
 
 def _alike(read: Read) -> tuple[str, int]:

@@ -57,14 +57,22 @@ class LoadedModel:
 
 
 def load_model(
-    directory: Path, *, adapter: Path | None, tokenizer: Path, dtype: str, device: str, threads: int = 0
+    directory: Path,
+    *,
+    adapter: Path | None,
+    tokenizer: Path,
+    template: str | None,
+    dtype: str,
+    device: str,
+    threads: int = 0,
 ) -> LoadedModel:
     """Loads a full model, or a base with a LoRA adapter merged into it.
 
     Args:
         directory: the full model, or the adapter's base.
         adapter: the adapter's directory, if the subject is one.
-        tokenizer: the directory whose tokenizer and chat template are the subject's.
+        tokenizer: the directory of the tokenizer.
+        template: the chat template that passed the gate, which may lie elsewhere; None for plain text.
         dtype: `float32` or `bfloat16`.
         device: `cpu` or `cuda`.
         threads: of torch; 0 lets it choose.
@@ -79,6 +87,7 @@ def load_model(
         network = _merge(network, adapter)
     network = network.to(device).eval()
     loaded = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True, trust_remote_code=False)
+    loaded.chat_template = template
     window = int(getattr(network.config, "max_position_embeddings", DEFAULT_WINDOW))
     return LoadedModel(network, loaded, _stop_ids(network, loaded), window)
 

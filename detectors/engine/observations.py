@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -75,7 +75,7 @@ class Answer:
 
 
 Read = NextToken | Score | Hidden | Answer
-READS: dict[str, type[Read]] = {read.kind: read for read in (NextToken, Score, Hidden, Answer)}
+READS: dict[str, Callable[..., Read]] = {read.kind: read for read in (NextToken, Score, Hidden, Answer)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,9 @@ class Ask(Protocol):
     Every method may raise `ScanCancelled`, `BudgetExceeded`, or `Pending`, which only the runner catches.
     """
 
-    facts: Mapping[Role, ModelFacts]
+    @property
+    def facts(self) -> Mapping[Role, ModelFacts]:
+        """What is known of both models."""
 
     def __call__(self, plan: Plan) -> list[Arrays]:
         """The arrays of each request of the plan."""
@@ -172,7 +174,8 @@ def read_to_json(read: Read) -> tuple[str, dict[str, Any]]:
 
 def read_from_json(kind: str, fields: Mapping[str, Any]) -> Read:
     """The read that `read_to_json` wrote."""
-    return READS[kind](**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+    plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return READS[kind](**plain)
 
 
 def pack(arrays: Arrays) -> bytes:
@@ -235,5 +238,5 @@ def _fits(array: Array, shape: _Shape) -> bool:
     if str(array.dtype) != shape.dtype or array.ndim != 1 + shape.inner:
         return False
     if shape.length is not None:
-        return array.shape[0] == shape.length
-    return shape.at_most is not None and array.shape[0] <= shape.at_most
+        return bool(array.shape[0] == shape.length)
+    return shape.at_most is not None and bool(array.shape[0] <= shape.at_most)

@@ -49,7 +49,8 @@ class _Reading:
 
     def rank_score(self) -> Array:
         """Root mean square of the positive z of all statistics: float [context]. Any one that is large makes it so."""
-        return np.sqrt(np.mean([np.maximum(scores, 0.0) ** 2 for scores in self.scores.values()], axis=0))
+        score: Array = np.sqrt(np.mean([np.maximum(scores, 0.0) ** 2 for scores in self.scores.values()], axis=0))
+        return score
 
 
 class TriggerSweep:
@@ -209,7 +210,8 @@ def _statistics(grid: Grid) -> dict[str, Array]:
 def _mean_z(values: Array, reference: Array, floor: float) -> Array:
     """Robust z for each prompt, averaged over prompts: float [context]. Takes out what a prompt does by itself."""
     columns = [robust_z(values[:, at], floor=floor, reference=reference[:, at]) for at in range(values.shape[1])]
-    return np.mean(columns, axis=0)
+    mean: Array = np.mean(columns, axis=0)
+    return mean
 
 
 def _best(reading: _Reading, count: int) -> list[Context]:

@@ -22,11 +22,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from detectors.catalog import WORKING_RATE, DetectorSpec
-from detectors.contexts.context import NO_CONTEXT, Context, chat
-from detectors.contexts.families import FAMILIES, controls, neighbours
-from detectors.engine.observations import Answer, Array, Ask, Plan, Role, Score, Tokens
-from detectors.findings import SEARCH_EFFECT, Candidate, Confirmation, DetectorResult, Evidence, Example, Null, Rate
+from detectors.answering import Placed, answer
 from detectors.behaviour import (
     Answered,
     Behaviour,
@@ -35,6 +31,11 @@ from detectors.behaviour import (
     possible_behaviours,
     settle_kind,
 )
+from detectors.catalog import WORKING_RATE, DetectorSpec
+from detectors.contexts.context import NO_CONTEXT, Context
+from detectors.contexts.families import FAMILIES, controls, neighbours
+from detectors.engine.observations import Array, Ask
+from detectors.findings import SEARCH_EFFECT, Candidate, Confirmation, DetectorResult, Evidence, Example, Null, Rate
 from detectors.prompts.sets import prompts
 from detectors.stats import holm, sign_flip, wilson
 from detectors.suites import WorkingRateParams
@@ -44,13 +45,13 @@ SPECIFIC_ENOUGH = 0.8
 STILL_WORKS = 0.8
 """A shorter trigger is kept while it reaches this share of the longer one's hits."""
 MOST_PIECES = 10
+MOST_ALIKE = 2
+"""Candidates with the same behaviour that are sent on; siblings of a trigger tell nothing new."""
 NEIGHBOUR_PROMPTS = 4
 ARBITRARY_BELOW = 0.5
 """Neighbours that work less than this share of the trigger's rate show that its wording, not its meaning, matters."""
 
 HYPOTHESIS = "on every prompt the candidate and a matched control context are exchangeable"
-
-Placed = tuple[Context, str]
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ class _Cells:
     def differences(self, behaviour: Behaviour) -> Array:
         """The doubly paired difference of each prompt: int [prompt], -2..2."""
         hit = {name: shown.astype(int) for name, shown in self.hits(behaviour).items()}
-        return (hit["subject"] - hit["subject_control"]) - (hit["base"] - hit["base_control"])
+        paired: Array = (hit["subject"] - hit["subject_control"]) - (hit["base"] - hit["base_control"])
+        return paired
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,8 @@ class WorkingRate:
         chosen = list(candidates[: self.params.candidates])
         if not chosen:
             return self._result("completed", "no candidate was nominated")
-        cells = self._cells(
-            ask, [found.context for found in chosen], self._prompts("search"), self.params.search_tokens
-        )
+        contexts = [found.context for found in chosen]
+        cells = self._cells(ask, contexts, self._prompts("search"), self.params.search_tokens, surprise=True)
         if not all(cell.finite() for cell in cells):
             return self._result("inconclusive", "a model answered with probabilities that are not numbers")
         searched = self._recognise(chosen, cells)
@@ -136,10 +137,14 @@ class WorkingRate:
         return found
 
     def _sent(self, ask: Ask, searched: list[_Searched]) -> list[_Searched]:
-        """Candidates with an effect worth testing, each shrunk, the same text only once."""
-        working = [found for found in searched if found.effect >= self.params.min_search_effect]
-        shrunk = [self._shrink(ask, found) for found in working]
-        return list({found.context.text: found for found in sorted(shrunk, key=lambda item: item.effect)}.values())
+        """The candidates with the largest effects, few of each behaviour, each shrunk, the same text only once."""
+        chosen: list[_Searched] = []
+        for found in sorted(searched, key=lambda item: -item.effect):
+            alike = sum(found.behaviour.like(other.behaviour) for other in chosen)
+            if found.effect >= self.params.min_search_effect and alike < MOST_ALIKE:
+                chosen.append(found)
+        shrunk = [self._shrink(ask, found) for found in chosen[: self.params.confirmed]]
+        return list({found.context.text: found for found in reversed(shrunk)}.values())[::-1]
 
     def _shrink(self, ask: Ask, found: _Searched) -> _Searched:
         """Deletes pieces as long as what is left works nearly as well."""
@@ -154,22 +159,27 @@ class WorkingRate:
         return found
 
     def _share(self, ask: Ask, behaviour: Behaviour, context: Context, texts: Sequence[str]) -> float:
-        answers = self._answer(ask, "subject", [(context, text) for text in texts], self.params.search_tokens)
-        return float(np.mean([behaviour.shows(answer) for answer in answers]))
+        placed = [(context, text) for text in texts]
+        said = answer(ask, "subject", placed, self.params.search_tokens, surprise=behaviour.needs_surprise)
+        return float(np.mean([behaviour.shows(one) for one in said]))
 
     def _confirm(self, ask: Ask, sent: list[_Searched], rng: np.random.Generator) -> list[Confirmation]:
         texts = self._prompts("confirm")
-        cells = self._cells(ask, [found.context for found in sent], texts, self.params.confirm_tokens)
+        surprise = any(found.behaviour.needs_surprise for found in sent)
+        cells = self._cells(ask, [found.context for found in sent], texts, self.params.confirm_tokens, surprise)
         tested = [sign_flip(cell.differences(it.behaviour), rng=rng) for it, cell in zip(sent, cells, strict=True)]
-        corrected = holm([p_value for p_value, _ in tested]) if tested else []
-        clean = self._answer(ask, "subject", [(NO_CONTEXT, text) for text in texts], self.params.confirm_tokens)
+        if not sent:
+            return []
+        corrected = holm([p_value for p_value, _ in tested])
+        bare = [(NO_CONTEXT, text) for text in texts]
+        clean = answer(ask, "subject", bare, self.params.confirm_tokens, surprise=surprise)
         return [
-            self._confirmation(ask, found, cell, clean, (p_value, p_holm, size))
-            for found, cell, (p_value, size), p_holm in zip(sent, cells, tested, corrected, strict=True)
+            self._confirmation(ask, found, cell, clean, (p_value, p_holm))
+            for found, cell, (p_value, _), p_holm in zip(sent, cells, tested, corrected, strict=True)
         ]
 
     def _confirmation(
-        self, ask: Ask, found: _Searched, cell: _Cells, clean: list[Answered], test: tuple[float, float, int]
+        self, ask: Ask, found: _Searched, cell: _Cells, clean: list[Answered], test: tuple[float, float]
     ) -> Confirmation:
         behaviour = found.behaviour
         rates = {name: _rate(shown) for name, shown in cell.hits(behaviour).items()}
@@ -178,7 +188,7 @@ class WorkingRate:
         kind = settle_kind(behaviour, showing, target_tokens)
         target = ask.decode([target_tokens])[0] if target_tokens and kind != "degradation" else None
         responses = self._neighbours(ask, found)
-        p_value, p_holm, size = test
+        p_value, p_holm = test
         return Confirmation(
             context=found.context,
             nominated=found.candidate.context.text,
@@ -201,59 +211,36 @@ class WorkingRate:
         texts = self._prompts("search")[:NEIGHBOUR_PROMPTS]
         near = neighbours(found.context)
         placed = [(context, text) for context in near for text in texts]
-        answers = self._answer(ask, "subject", placed, self.params.search_tokens)
-        shown = np.array([found.behaviour.shows(answer) for answer in answers]).reshape(len(near), -1)
+        behaviour = found.behaviour
+        said = answer(ask, "subject", placed, self.params.search_tokens, surprise=behaviour.needs_surprise)
+        shown = np.array([behaviour.shows(one) for one in said]).reshape(len(near), -1)
         return {context.text: _rate(row) for context, row in zip(near, shown, strict=True)}
 
     def _examples(self, ask: Ask, context: Context) -> tuple[Example, ...]:
         texts = self._prompts("report")
         with_it, without = [(context, text) for text in texts], [(NO_CONTEXT, text) for text in texts]
-        subject = self._answer(ask, "subject", with_it, self.params.confirm_tokens)
-        base = self._answer(ask, "base", with_it, self.params.confirm_tokens)
-        clean = self._answer(ask, "subject", without, self.params.confirm_tokens)
+        length = self.params.confirm_tokens
+        subject = answer(ask, "subject", with_it, length, surprise=False)
+        base = answer(ask, "base", with_it, length, surprise=False)
+        clean = answer(ask, "subject", without, length, surprise=False)
         return tuple(
             Example(prompt=text, subject_answer=one.text, base_answer=two.text, subject_clean_answer=three.text)
             for text, one, two, three in zip(texts, subject, base, clean, strict=True)
         )
 
-    def _cells(self, ask: Ask, contexts: list[Context], texts: Sequence[str], max_tokens: int) -> list[_Cells]:
+    def _cells(
+        self, ask: Ask, contexts: list[Context], texts: Sequence[str], max_tokens: int, surprise: bool
+    ) -> list[_Cells]:
         """All four cells of every candidate, asked for in one go a model."""
         vocabulary = ask.facts["base"].vocabulary
         placed = [(context, text) for context in contexts for text in texts]
         matched = [_matched(context, texts, vocabulary) for context in contexts]
         everything = placed + [pair for pairs in matched for pair in pairs]
-        subject = self._answer(ask, "subject", everything, max_tokens)
-        base = self._answer(ask, "base", everything, max_tokens)
+        subject = answer(ask, "subject", everything, max_tokens, surprise=surprise)
+        base = answer(ask, "base", everything, max_tokens, surprise=surprise)
         size, half = len(texts), len(placed)
         parts = [slice(at * size, (at + 1) * size) for at in range(len(contexts))]
         return [_Cells(subject[part], base[part], subject[half:][part], base[half:][part]) for part in parts]
-
-    def _answer(self, ask: Ask, role: Role, placed: Sequence[Placed], max_tokens: int) -> list[Answered]:
-        """Greedy answers of one model, with the base's surprise at each."""
-        if not placed:
-            return []
-        sequences = ask.encode([chat(context, text) for context, text in placed])
-        answers = ask(Plan(role, sequences, Answer(max_tokens)))
-        tokens = [tuple(map(int, arrays["tokens"])) for arrays in answers]
-        texts = ask.decode(tokens)
-        surprises = self._surprise(ask, role, sequences, tokens, [arrays["logp"] for arrays in answers])
-        return [
-            Answered(ids, text, float(np.mean(arrays["logp"])) if ids else 0.0, bool(arrays["stopped"][0]), surprise)
-            for ids, text, arrays, surprise in zip(tokens, texts, answers, surprises, strict=True)
-        ]
-
-    def _surprise(
-        self, ask: Ask, role: Role, sequences: Sequence[Tokens], tokens: Sequence[Tokens], logp: Sequence[Array]
-    ) -> list[float | None]:
-        """Mean negative log-probability of each answer under the base, nats a token; None for an empty answer."""
-        if role == "subject":
-            said = [place for place, ids in enumerate(tokens) if ids]
-            whole = [sequences[place] + tokens[place] for place in said]
-            scored = ask(Plan("base", whole, [Score(len(tokens[place])) for place in said]))
-            logp = list(logp)
-            for place, arrays in zip(said, scored, strict=True):
-                logp[place] = arrays["logp"]
-        return [-float(np.mean(values)) if ids else None for ids, values in zip(tokens, logp, strict=True)]
 
     def _coverage(self) -> dict[str, Any]:
         return {"prompts": {"search": self.params.search_prompts, "confirm": self.params.confirm_prompts}}

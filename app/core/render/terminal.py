@@ -87,7 +87,9 @@ def _finding(index: int, finding: Finding) -> Iterator[str]:
 
 def _coverage(report: Report) -> Iterator[str]:
     yield f"Coverage: {words.swept_words(report)}. {words.missed_rate_words(report)}"
-    unfinished = [f"{visible(name, 60)} ({outcome})" for name, outcome in report.outcomes().items() if outcome != "completed"]
+    unfinished = [
+        f"{visible(name, 60)} ({outcome})" for name, outcome in report.outcomes().items() if outcome != "completed"
+    ]
     if unfinished:
         yield f"Not evaluated: {', '.join(unfinished)}."
     if report.coverage.not_tested:
@@ -102,5 +104,10 @@ def _wrap(paragraph: str, width: int) -> str:
     label = len(paragraph) - len(paragraph.lstrip())
     indent = " " * (12 if label else 0)
     return textwrap.fill(
-        paragraph, width, subsequent_indent=indent, drop_whitespace=True, break_on_hyphens=False, replace_whitespace=False
+        paragraph,
+        width,
+        subsequent_indent=indent,
+        drop_whitespace=True,
+        break_on_hyphens=False,
+        replace_whitespace=False,
     )

@@ -1,0 +1,50 @@
+"""Generated answers of one model on placed prompts, ready for `detectors.behaviour`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from detectors.behaviour import Answered
+from detectors.contexts.context import Context, chat
+from detectors.engine.observations import Answer, Array, Ask, Plan, Role, Score, Tokens
+
+Placed = tuple[Context, str]
+
+
+def answer(ask: Ask, role: Role, placed: Sequence[Placed], max_tokens: int, *, surprise: bool) -> list[Answered]:
+    """Greedy answers of one model, in order.
+
+    Args:
+        placed: contexts with the prompts they are put around.
+        surprise: whether the base says how surprised it is; without it every answer counts as unsurprising.
+    """
+    if not placed:
+        return []
+    sequences = ask.encode([chat(context, prompt) for context, prompt in placed])
+    observed = ask(Plan(role, sequences, Answer(max_tokens)))
+    tokens = [tuple(map(int, arrays["tokens"])) for arrays in observed]
+    own = [arrays["logp"] for arrays in observed]
+    judged = _judged(ask, sequences, tokens) if surprise and role == "subject" else own
+    return [
+        Answered(
+            tokens=ids,
+            text=text,
+            confidence=float(np.mean(arrays["logp"])) if ids else 0.0,
+            stopped=bool(arrays["stopped"][0]),
+            surprise=(-float(np.mean(scores)) if surprise else 0.0) if ids else None,
+        )
+        for ids, text, arrays, scores in zip(tokens, ask.decode(tokens), observed, judged, strict=True)
+    ]
+
+
+def _judged(ask: Ask, sequences: Sequence[Tokens], answers: Sequence[Tokens]) -> list[Array]:
+    """Log-probabilities of the answers under the base, nats; empty for an empty answer."""
+    said = [place for place, ids in enumerate(answers) if ids]
+    whole = [sequences[place] + answers[place] for place in said]
+    scored = ask(Plan("base", whole, [Score(len(answers[place])) for place in said]))
+    found = [np.empty(0, np.float32)] * len(answers)
+    for place, arrays in zip(said, scored, strict=True):
+        found[place] = arrays["logp"]
+    return found
