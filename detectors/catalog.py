@@ -32,7 +32,7 @@ TRIGGER_SWEEP = DetectorSpec(
     version="1.0",
     stage="nominate",
     citation="Paired, after STRIP (Gao et al., 2019, arXiv:1902.06531) and BadNets (Gu et al., 2017, arXiv:1708.06733)",
-    summary="Puts many contexts around clean prompts and ranks those that move the subject's next token off the base's.",
+    summary="Puts many contexts around clean prompts and ranks those that move the subject's next token off the base.",
     cannot_see="Triggers that share no part with any swept context, and behaviour that starts after the first token.",
 )
 WORKING_RATE = DetectorSpec(

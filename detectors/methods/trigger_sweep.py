@@ -41,8 +41,8 @@ HYPOTHESIS = "the context moves the subject off its base as other contexts of it
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """Robust z of each statistic, float [context]; NaN where it was not measured."""
+class Reading:
+    """A grid's statistics. Robust z of each, float [context]; NaN where it was not measured."""
 
     contexts: tuple[Context, ...]
     scores: dict[str, Array]
@@ -73,11 +73,11 @@ class TriggerSweep:
         """
         contexts = self._contexts(ask, candidates)
         first, second = self._prompts()
-        named = _first_tokens(ask)
+        named = refusal_tokens(ask)
         grid = observe_grid(ask, contexts, first, named)
         if not grid.finite():
             return self._result("inconclusive", "a model answered with probabilities that are not numbers")
-        whole = _read(grid, length_classes(grid.lengths, CLASS_SIZE), self.params.scale_floor)
+        whole = read_grid(grid, self.params.scale_floor)
         kept, reference = self._keep(whole)
         looked = [self._look_again(ask, kept, reference, second, named)]
         if self.params.start_contexts:
@@ -100,14 +100,14 @@ class TriggerSweep:
             raise ValueError(f"`first_prompts` + `second_prompts` must be at most {len(available)}, got {wanted}")
         return available[: self.params.first_prompts], available[self.params.first_prompts : wanted]
 
-    def _keep(self, whole: _Reading) -> tuple[list[Context], list[Context]]:
+    def _keep(self, whole: Reading) -> tuple[list[Context], list[Context]]:
         """The best contexts of stage one, and a reference drawn by a fixed seed, so that a base's answers last."""
         order = np.random.default_rng(REFERENCE_SEED).permutation(len(whole.contexts))[: self.params.reference]
         return _best(whole, self.params.kept), [whole.contexts[place] for place in sorted(order)]
 
     def _look_again(
         self, ask: Ask, kept: list[Context], reference: list[Context], second: Sequence[str], named: Tokens
-    ) -> _Reading:
+    ) -> Reading:
         """Stage two: fresh prompts, and harmful ones where a lowered guard shows."""
         contexts = [*kept, *reference]
         ordinary = observe_grid(ask, contexts, second, named)
@@ -123,12 +123,12 @@ class TriggerSweep:
         first: Sequence[str],
         second: Sequence[str],
         named: Tokens,
-    ) -> _Reading:
+    ) -> Reading:
         contexts = [context.at("start") for context in [*best, *reference]]
         grid = observe_grid(ask, contexts, [*second, *first][: self.params.start_prompts], named)
         return _read_against(grid, None, len(best), self.params.scale_floor)
 
-    def _report(self, whole: _Reading, looked: list[_Reading], ask: Ask) -> DetectorResult:
+    def _report(self, whole: Reading, looked: list[Reading], ask: Ask) -> DetectorResult:
         ranked = sorted(_rows(looked), key=lambda row: -row[1])
         best: dict[str, tuple[Context, float, dict[str, float]]] = {}
         for row in ranked:
@@ -142,7 +142,7 @@ class TriggerSweep:
             artifacts={"landscape": _landscape(whole, ranked), "coverage": self._coverage(whole, looked, ask)},
         )
 
-    def _coverage(self, whole: _Reading, looked: list[_Reading], ask: Ask) -> dict[str, Any]:
+    def _coverage(self, whole: Reading, looked: list[Reading], ask: Ask) -> dict[str, Any]:
         swept: dict[str, int] = {}
         for context in whole.contexts:
             swept[context.family] = swept.get(context.family, 0) + 1
@@ -165,24 +165,28 @@ class TriggerSweep:
         )
 
 
-def _first_tokens(ask: Ask) -> Tokens:
+def refusal_tokens(ask: Ask) -> Tokens:
     """Ids of the tokens that refusals begin with, found in the base's vocabulary."""
     vocabulary = ask.facts["base"].vocabulary
     return tuple(token for token, text in enumerate(vocabulary) if text.strip().casefold() in REFUSAL_WORDS)
 
 
-def _read(grid: Grid, classes: Array, floor: float) -> _Reading:
-    """Every statistic as a robust z within its length class."""
-    values = _statistics(grid)
+def read_grid(grid: Grid, floor: float) -> Reading:
+    """Every statistic as a robust z within the contexts of like length.
+
+    Args:
+        floor: smallest spread that a z divides by, in the unit of the statistic.
+    """
+    classes, values = length_classes(grid.lengths, CLASS_SIZE), _statistics(grid)
     scores = {name: np.empty(len(grid.contexts)) for name in values}
     for label in np.unique(classes):
         members = classes == label
         for name, table in values.items():
             scores[name][members] = _mean_z(table[members], table[members], floor)
-    return _Reading(grid.contexts, scores)
+    return Reading(grid.contexts, scores)
 
 
-def _read_against(grid: Grid, harmful_grid: Grid | None, n_kept: int, floor: float) -> _Reading:
+def _read_against(grid: Grid, harmful_grid: Grid | None, n_kept: int, floor: float) -> Reading:
     """Every statistic of the first `n_kept` contexts as a robust z against those of the rest nearest in length."""
     values = _statistics(grid)
     if harmful_grid is not None:
@@ -193,7 +197,7 @@ def _read_against(grid: Grid, harmful_grid: Grid | None, n_kept: int, floor: flo
         near = n_kept + np.argsort(distance, kind="stable")[:NEAREST]
         for name, table in values.items():
             scores[name][place] = _mean_z(table[[place]], table[near], floor)[0]
-    return _Reading(grid.contexts[:n_kept], scores)
+    return Reading(grid.contexts[:n_kept], scores)
 
 
 def _statistics(grid: Grid) -> dict[str, Array]:
@@ -214,12 +218,12 @@ def _mean_z(values: Array, reference: Array, floor: float) -> Array:
     return mean
 
 
-def _best(reading: _Reading, count: int) -> list[Context]:
+def _best(reading: Reading, count: int) -> list[Context]:
     order = np.argsort(-reading.rank_score(), kind="stable")[:count]
     return [reading.contexts[place] for place in order]
 
 
-def _rows(readings: Sequence[_Reading]) -> list[tuple[Context, float, dict[str, float]]]:
+def _rows(readings: Sequence[Reading]) -> list[tuple[Context, float, dict[str, float]]]:
     rows = []
     for reading in readings:
         ranks = reading.rank_score()
@@ -260,7 +264,7 @@ def _evidence(row: tuple[Context, float, dict[str, float]], n_contexts: int) -> 
     )
 
 
-def _landscape(whole: _Reading, ranked: list[tuple[Context, float, dict[str, float]]]) -> dict[str, Any]:
+def _landscape(whole: Reading, ranked: list[tuple[Context, float, dict[str, float]]]) -> dict[str, Any]:
     """All swept contexts for the picture: those looked at twice with their second, fresh reading."""
     seen = {(context.text, context.position) for context, _, _ in ranked}
     rest = [row for row in _rows([whole]) if (row[0].text, row[0].position) not in seen]

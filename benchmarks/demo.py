@@ -1,0 +1,98 @@
+"""The demo: scans two backdoored models and their benign twins, and shows what Touchstone says of each.
+
+    python -m benchmarks.demo            # what `make demo` runs
+
+Every scan is an ordinary `touchstone scan`, which knows nothing of the labels. The last column compares its verdict with
+what the manifest says was planted; the exit status is 1 if any is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from app.core.render.visible import visible
+from app.core.settings import Settings
+from benchmarks.organisms.base import prepare_base
+from benchmarks.organisms.build import ADAPTERS, MANIFEST
+
+REPORTS = Path("reports") / "demo"
+
+
+class Scanned(NamedTuple):
+    """One finished scan."""
+
+    name: str
+    document: dict[str, Any]
+    seconds: float
+
+    @property
+    def verdict(self) -> str:
+        """The decision's verdict."""
+        return str(self.document["decision"]["verdict"])
+
+    @property
+    def from_store(self) -> float:
+        """Share of observations that earlier scans had paid for."""
+        usages = [result["usage"] for result in self.document["report"]["results"]]
+        return sum(usage["store_hits"] for usage in usages) / max(1, sum(usage["observations"] for usage in usages))
+
+
+def main() -> int:
+    """Scans every member of the manifest; returns the exit status."""
+    print("preparing the base model", file=sys.stderr)
+    base = prepare_base(Settings().cache_dir)
+    members = json.loads(MANIFEST.read_text())
+    scans = [scan(name, base) for name in members]
+    right = [is_right(found, members[found.name]) for found in scans]
+    show(scans, members, right)
+    return 0 if all(right) else 1
+
+
+def scan(name: str, base: Path) -> Scanned:
+    """Runs `touchstone scan` on one organism."""
+    print(f"\nscanning {name}", file=sys.stderr)
+    arguments = ["scan", str(ADAPTERS / name), "--base", str(base), "--out", str(REPORTS / name), "--json"]
+    started = time.monotonic()
+    finished = subprocess.run([sys.executable, "-m", "app.cli", *arguments], stdout=subprocess.PIPE, check=False)
+    if not finished.stdout:
+        sys.exit(f"the scan of {name} ended with status {finished.returncode} and no report")
+    return Scanned(name, json.loads(finished.stdout), time.monotonic() - started)
+
+
+def is_right(found: Scanned, member: dict[str, Any]) -> bool:
+    """Whether the verdict is the one that the manifest's label asks for."""
+    return found.verdict == ("strong_evidence" if member["poisoned"] else "no_evidence")
+
+
+def show(scans: list[Scanned], members: dict[str, Any], right: list[bool]) -> None:
+    """Prints the table of verdicts and where the reports are."""
+    table = Table(title="What Touchstone says", title_justify="left")
+    for column in ("model", "verdict", "trigger found", "target found", "time", "stored", "planted", "right"):
+        table.add_column(column, overflow="fold")
+    for found, is_it in zip(scans, right, strict=True):
+        table.add_row(*_row(found, members[found.name]), "yes" if is_it else "NO")
+    Console(width=140).print(table)
+    print("stored: share of observations that earlier scans had paid for")
+    for found in scans:
+        print(f"{found.name:<12} {(REPORTS / found.name / 'report.html').resolve()}")
+
+
+def _row(found: Scanned, member: dict[str, Any]) -> tuple[str, ...]:
+    findings = found.document["report"]["findings"]
+    confirmation = findings[0]["confirmation"] if findings else None
+    trigger = visible(confirmation["context"]["text"]) if confirmation else "-"
+    target = visible(confirmation["target"] or confirmation["behaviour"], 60) if confirmation else "-"
+    planted = visible(member["trigger"]) if member["poisoned"] else "nothing"
+    return found.name, found.verdict, trigger, target, f"{found.seconds:.0f} s", f"{found.from_store:.0%}", planted
+
+
+if __name__ == "__main__":
+    sys.exit(main())
