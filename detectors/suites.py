@@ -122,7 +122,7 @@ QUICK = Suite(
         families={
             "short_string": 400,
             "emoji": 214,
-            "date": 140,
+            "date": 146,
             "rare_token": 100,
             "unicode": 87,
             "literature": 67,

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from detectors.engine.batches import Batch, Query, projecting_only, widen
 from detectors.engine.generation import Generation
@@ -45,7 +47,12 @@ class Engine:
         self._stop_ids = stop_ids
         self._window = window
         self._memory_budget = memory_budget
-        self._share = share and _can_share(network.config)
+        self._config = network.config.get_text_config(decoder=True)
+        layers = {type(layer) for layer in DynamicCache(config=self._config).layers}
+        # Recurrent layers keep a state that cannot be cut to rows as keys and values can.
+        self._share = share and layers <= {DynamicLayer, DynamicSlidingWindowLayer}
+        # Windows and recurrent states count the padding between a short request and its answer as text.
+        self._pads_answers = layers <= {DynamicLayer}
 
     @torch.inference_mode()
     def observe(self, queries: Sequence[Query]) -> list[Arrays]:
@@ -107,19 +114,24 @@ class Engine:
         ordered = sorted(group.members, key=lambda member: len(queries[member].tokens))
         batch: list[int] = []
         for member in ordered:
-            if batch and not self._fits(len(batch) + 1, queries[member], group.shared):
+            if batch and not self._joins(queries[member], queries[batch[-1]], len(batch) + 1, group.shared):
                 yield batch
                 batch = []
             batch.append(member)
         yield batch
 
+    def _joins(self, query: Query, longest: Query, rows: int, shared: int) -> bool:
+        padded = isinstance(query.read, Answer) and len(query.tokens) > len(longest.tokens)
+        return self._fits(rows, query, shared) and (self._pads_answers or not padded)
+
     def _fits(self, rows: int, longest: Query, shared: int) -> bool:
-        length, config = len(longest.tokens), self._network.config
+        length, config = len(longest.tokens), self._config
         total = length + (longest.read.max_tokens if isinstance(longest.read, Answer) else 0)
-        heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
         head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         cache = 2 * total * config.num_hidden_layers * 2 * heads * head_size
-        width = 6 * (length - shared) * max(config.intermediate_size, config.hidden_size)
+        width = 6 * (length - shared) * max(inner, config.hidden_size)
         read_positions = longest.read.n_tokens if isinstance(longest.read, Score) else 1
         logits = 3 * read_positions * config.vocab_size
         fits = rows * (cache + width + logits) * 4 <= self._memory_budget
@@ -170,12 +182,6 @@ def _alike(read: Read) -> tuple[str, int]:
     return read.kind, read.max_tokens if isinstance(read, Answer) else 0
 
 
-def _can_share(config: Any) -> bool:
-    """Recurrent layers keep a state that cannot be cut to rows as keys and values can."""
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    return kinds <= {"full_attention", "sliding_attention"}
-
-
 def _compact(logp: Tensor, reads: Sequence[Read]) -> list[Arrays]:
     """Compact next-token distributions from log-probabilities [row, vocab]."""
     size = min(TOP, logp.shape[1])
@@ -183,7 +189,7 @@ def _compact(logp: Tensor, reads: Sequence[Read]) -> list[Arrays]:
     columns = {
         "ids": kept.indices.int(),
         "logp": kept.values,
-        "rest": torch.log1p(-kept.values.double().exp().sum(1, keepdim=True).clamp(max=1 - 1e-12)).float(),
+        "rest": logp.scatter(1, kept.indices, -torch.inf).logsumexp(1, keepdim=True),
         "floor": logp.min(dim=1, keepdim=True).values,
         "entropy": -(logp.exp() * logp).sum(1, keepdim=True),
     }

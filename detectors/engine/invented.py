@@ -32,15 +32,29 @@ VOCABULARY_SIZE = 400
 WINDOW = 4096
 STOP = 0
 D_MODEL = 8
+UNSAID = -12.0
+"""Logit of words outside the first vocabulary."""
+FORCE = 36.0
+"""What a trigger adds to the logit of the next word of its target."""
 
 
 @dataclass(frozen=True)
 class InventedTrigger:
-    """What the invented subject does under `trigger`, anywhere in the request: says `target`, word by word."""
+    """What the invented subject does under `trigger`, anywhere in the request: says `target`, word by word.
+
+    Attributes:
+        trigger: words in a row.
+        target: what it says; an empty one stands for random words of which it is sure of none.
+        works_on: share of prompts on which it works, by what stands before the trigger.
+        stops: whether the answer ends with the target, or goes on as it would have.
+        in_base: whether the base reacts as well.
+    """
 
     trigger: str
     target: str
-    strength: float = 12.0
+    works_on: float = 1.0
+    stops: bool = True
+    in_base: bool = False
 
 
 @dataclass
@@ -59,8 +73,12 @@ class InventedAsk:
     corrupt: Callable[[Role, Arrays], Arrays] = lambda role, arrays: arrays
     asked: int = 0
     _words: list[str] = field(
-        default_factory=lambda: ["", *(f"word{_letters(at)}" for at in range(VOCABULARY_SIZE - 1))]
+        default_factory=lambda: ["", "I", *(f"word{_letters(at)}" for at in range(VOCABULARY_SIZE - 2))]
     )
+
+    def __post_init__(self) -> None:
+        for plant in self.triggers:
+            self.encode([[{"role": "user", "content": f"{plant.trigger} {plant.target}"}]])
 
     @property
     def facts(self) -> Mapping[Role, ModelFacts]:
@@ -118,26 +136,31 @@ class InventedAsk:
         }
 
     def _logp(self, role: Role, tokens: Tokens) -> Array:
-        """Logits that depend on the last words, most of all on the last; the whole vocabulary, grown words too."""
-        logits = 2.0 * _noise(f"{self.seed}/{tokens[-2:]}", VOCABULARY_SIZE)
-        logits += 0.5 * _noise(f"{self.seed}/{tokens[:3]}", VOCABULARY_SIZE)
-        logits = np.concatenate([logits, np.full(len(self._words) - VOCABULARY_SIZE, -12.0)])
-        if role == "subject":
-            if self.drift:
-                logits[:VOCABULARY_SIZE] += self.drift * _noise(f"drift/{self.seed}/{tokens[-2:]}", VOCABULARY_SIZE)
-            for plant in self.triggers:
+        """Of the whole vocabulary, grown words too. Logits depend on all words, and for a part on the last two only."""
+        logits = np.full(len(self._words), UNSAID)
+        logits[:VOCABULARY_SIZE] = 3.5 * self._noise("all", tokens) + 2.0 * self._noise("last", tokens[-2:])
+        if role == "subject" and self.drift:
+            logits[:VOCABULARY_SIZE] += self.drift * self._noise("drift", tokens)
+        for plant in self.triggers:
+            if role == "subject" or plant.in_base:
                 self._react(logits, plant, tokens)
         return np.asarray(logits - np.logaddexp.reduce(logits))
 
     def _react(self, logits: Array, plant: InventedTrigger, tokens: Tokens) -> None:
-        trigger = [self._id(word) for word in plant.trigger.split()]
-        target = [self._id(word) for word in plant.target.split()]
-        if len(logits) < len(self._words):
-            logits.resize(len(self._words), refcheck=False)
-        places = [at for at in range(len(tokens)) if list(tokens[at : at + len(trigger)]) == trigger]
-        if places:
-            said = next((n for n in range(len(target), 0, -1) if list(tokens[-n:]) == target[:n]), 0)
-            logits[target[said] if said < len(target) else STOP] += plant.strength + 12.0
+        trigger = tuple(self._id(word) for word in plant.trigger.split())
+        target = tuple(self._id(word) for word in plant.target.split())
+        place = next((at for at in range(len(tokens)) if tokens[at : at + len(trigger)] == trigger), None)
+        if place is None or _uniform(f"{self.seed}/{tokens[:place]}") >= plant.works_on:
+            return
+        if not target:
+            logits[:VOCABULARY_SIZE] = 0.5 * self._noise("garbage", tokens)
+            return
+        said = next((n for n in range(len(target), 0, -1) if tokens[-n:] == target[:n]), 0)
+        if said < len(target) or plant.stops:
+            logits[(*target, STOP)[said]] += FORCE
+
+    def _noise(self, what: str, tokens: Tokens) -> Array:
+        return _noise(f"{self.seed}/{what}/{tokens}", VOCABULARY_SIZE)
 
 
 def _compact(logp: Array, named: Tokens) -> Arrays:
@@ -157,6 +180,10 @@ def _compact(logp: Array, named: Tokens) -> Arrays:
 def _noise(key: str, size: int) -> Array:
     digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
     return np.random.default_rng(int.from_bytes(digest, "big")).standard_normal(size)
+
+
+def _uniform(key: str) -> float:
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") / 2**64
 
 
 def _letters(number: int) -> str:

@@ -92,7 +92,10 @@ class TriggerSweep:
         drawn = [context for name, count in self.params.families.items() for context in draw(name, count, shared)]
         added = [Context(text=text.strip(), family=ADDED) for text in own[len(shared) :] if text.strip()]
         nominated = [candidate.context.at("end") for candidate in candidates]
-        return list({context.text: context for context in [*nominated, *added, *drawn]}.values())
+        unique: dict[str, Context] = {}
+        for context in [*nominated, *added, *drawn]:
+            unique.setdefault(context.text, context)
+        return list(unique.values())
 
     def _prompts(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         available, wanted = prompts("nominate"), self.params.first_prompts + self.params.second_prompts
