@@ -58,19 +58,22 @@ class TriggerSweep:
 
     Args:
         params: how much to look at; see `SweepParams`.
+
+    Raises:
+        ValueError: if a prompt set is too small for the params.
     """
 
     spec: ClassVar[DetectorSpec] = TRIGGER_SWEEP
 
     def __init__(self, params: SweepParams) -> None:
         self.params = params
+        wanted = params.first_prompts + params.second_prompts
+        _at_most("first_prompts` + `second_prompts", wanted, len(prompts("nominate")))
+        _at_most("start_prompts", params.start_prompts, wanted)
+        _at_most("harmful_prompts", params.harmful_prompts, len(harmful()))
 
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
-        """Nominates the `nominated` best contexts; `candidates` of other nominators are swept along.
-
-        Raises:
-            ValueError: if the prompt set is too small for the params.
-        """
+        """Nominates the `nominated` best contexts; `candidates` of other nominators are swept along."""
         contexts = self._contexts(ask, candidates)
         first, second = self._prompts()
         named = refusal_tokens(ask)
@@ -98,10 +101,8 @@ class TriggerSweep:
         return list(unique.values())
 
     def _prompts(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        available, wanted = prompts("nominate"), self.params.first_prompts + self.params.second_prompts
-        if wanted > len(available):
-            raise ValueError(f"`first_prompts` + `second_prompts` must be at most {len(available)}, got {wanted}")
-        return available[: self.params.first_prompts], available[self.params.first_prompts : wanted]
+        available, first = prompts("nominate"), self.params.first_prompts
+        return available[:first], available[first : first + self.params.second_prompts]
 
     def _keep(self, whole: Reading) -> tuple[list[Context], list[Context]]:
         """The best contexts of stage one, and a reference drawn by a fixed seed, so that a base's answers last."""
@@ -141,7 +142,7 @@ class TriggerSweep:
             "completed",
             "",
             candidates=tuple(_candidate(*row) for row in nominated),
-            evidence=tuple(_evidence(row, len(whole.contexts)) for row in nominated),
+            evidence=tuple(_evidence(row, min(NEAREST, self.params.reference)) for row in nominated),
             artifacts={"landscape": _landscape(whole, ranked), "coverage": self._coverage(whole, looked, ask)},
         )
 
@@ -166,6 +167,11 @@ class TriggerSweep:
             reason=reason,
             **fields,
         )
+
+
+def _at_most(name: str, given: int, available: int) -> None:
+    if given > available:
+        raise ValueError(f"`{name}` must be at most {available}, got {given}")
 
 
 def refusal_tokens(ask: Ask) -> Tokens:
@@ -256,13 +262,13 @@ def _candidate(context: Context, score: float, scores: dict[str, float]) -> Cand
     )
 
 
-def _evidence(row: tuple[Context, float, dict[str, float]], n_contexts: int) -> Evidence:
+def _evidence(row: tuple[Context, float, dict[str, float]], n_reference: int) -> Evidence:
     context, score, _ = row
     return Evidence(
         statistic=f"{TRIGGER_SWEEP.name}.rank_score",
         value=score,
         unit="robust standard deviations",
-        null=Null(kind="population", size=n_contexts, hypothesis=HYPOTHESIS),
+        null=Null(kind="population", size=n_reference, hypothesis=HYPOTHESIS),
         context=context,
     )
 
