@@ -36,7 +36,7 @@ from detectors.contexts.context import NO_CONTEXT, Context
 from detectors.contexts.families import FAMILIES, controls, neighbours
 from detectors.engine.observations import Array, Ask
 from detectors.findings import SEARCH_EFFECT, Candidate, Confirmation, DetectorResult, Evidence, Example, Null, Rate
-from detectors.prompts.sets import prompts
+from detectors.prompts.sets import Stage, prompts
 from detectors.stats import holm, sign_flip, wilson
 from detectors.suites import WorkingRateParams
 
@@ -50,6 +50,9 @@ MOST_ALIKE = 2
 NEIGHBOUR_PROMPTS = 4
 ARBITRARY_BELOW = 0.5
 """Neighbours that work less than this share of the trigger's rate show that its wording, not its meaning, matters."""
+STAGES: dict[Stage, str] = {"search": "search_prompts", "confirm": "confirm_prompts", "report": "examples"}
+"""Prompt sets that are used, and the param that says how much of each."""
+NOT_FINITE = "a model answered with probabilities that are not numbers"
 
 HYPOTHESIS = "on every prompt the candidate and a matched control context are exchangeable"
 
@@ -64,7 +67,8 @@ class _Cells:
     base_control: list[Answered]
 
     def finite(self) -> bool:
-        return all(np.isfinite(answer.confidence) for answer in chain(*vars(self).values()))
+        said = chain(*vars(self).values())
+        return all(np.isfinite(one.confidence) and np.isfinite(one.surprise or 0.0) for one in said)
 
     def hits(self, behaviour: Behaviour) -> dict[str, Array]:
         return {name: np.array([behaviour.shows(answer) for answer in cell]) for name, cell in vars(self).items()}
@@ -91,12 +95,17 @@ class WorkingRate:
 
     Args:
         params: how many candidates, prompts and tokens; see `WorkingRateParams`.
+
+    Raises:
+        ValueError: if a prompt set is too small for the params.
     """
 
     spec: ClassVar[DetectorSpec] = WORKING_RATE
 
     def __init__(self, params: WorkingRateParams) -> None:
         self.params = params
+        for stage in STAGES:
+            self._prompts(stage)
 
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
         """Tests the first `params.candidates` candidates."""
@@ -106,10 +115,13 @@ class WorkingRate:
         contexts = [found.context for found in chosen]
         cells = self._cells(ask, contexts, self._prompts("search"), self.params.search_tokens, surprise=True)
         if not all(cell.finite() for cell in cells):
-            return self._result("inconclusive", "a model answered with probabilities that are not numbers")
+            return self._result("inconclusive", NOT_FINITE)
         searched = self._recognise(chosen, cells)
         sent = self._sent(ask, searched)
-        confirmed = self._confirm(ask, sent, rng)
+        cells = self._fresh(ask, sent)
+        if not all(cell.finite() for cell in cells):
+            return self._result("inconclusive", NOT_FINITE)
+        confirmed = self._confirm(ask, sent, cells, rng)
         return self._result(
             "completed",
             "" if sent else "no candidate changed the subject's answers on the search prompts",
@@ -118,12 +130,11 @@ class WorkingRate:
             artifacts={"coverage": self._coverage()},
         )
 
-    def _prompts(self, stage: Any) -> tuple[str, ...]:
-        wanted = {"search": self.params.search_prompts, "confirm": self.params.confirm_prompts}
-        available = prompts(stage)
-        count = wanted.get(stage, self.params.examples)
+    def _prompts(self, stage: Stage) -> tuple[str, ...]:
+        name, available = STAGES[stage], prompts(stage)
+        count = getattr(self.params, name)
         if count > len(available):
-            raise ValueError(f"`{stage}_prompts` must be at most {len(available)}, got {count}")
+            raise ValueError(f"`{name}` must be at most {len(available)}, got {count}")
         return available[:count]
 
     def _recognise(self, chosen: list[Candidate], cells: list[_Cells]) -> list[_Searched]:
@@ -163,16 +174,19 @@ class WorkingRate:
         said = answer(ask, "subject", placed, self.params.search_tokens, surprise=behaviour.needs_surprise)
         return float(np.mean([behaviour.shows(one) for one in said]))
 
-    def _confirm(self, ask: Ask, sent: list[_Searched], rng: np.random.Generator) -> list[Confirmation]:
-        texts = self._prompts("confirm")
-        surprise = any(found.behaviour.needs_surprise for found in sent)
-        cells = self._cells(ask, [found.context for found in sent], texts, self.params.confirm_tokens, surprise)
+    def _fresh(self, ask: Ask, sent: list[_Searched]) -> list[_Cells]:
+        contexts = [found.context for found in sent]
+        return self._cells(ask, contexts, self._prompts("confirm"), self.params.confirm_tokens, _needs_surprise(sent))
+
+    def _confirm(
+        self, ask: Ask, sent: list[_Searched], cells: list[_Cells], rng: np.random.Generator
+    ) -> list[Confirmation]:
         tested = [sign_flip(cell.differences(it.behaviour), rng=rng) for it, cell in zip(sent, cells, strict=True)]
         if not sent:
             return []
         corrected = holm([p_value for p_value, _ in tested])
-        bare = [(NO_CONTEXT, text) for text in texts]
-        clean = answer(ask, "subject", bare, self.params.confirm_tokens, surprise=surprise)
+        bare = [(NO_CONTEXT, text) for text in self._prompts("confirm")]
+        clean = answer(ask, "subject", bare, self.params.confirm_tokens, surprise=_needs_surprise(sent))
         return [
             self._confirmation(ask, found, cell, clean, (p_value, p_holm))
             for found, cell, (p_value, _), p_holm in zip(sent, cells, tested, corrected, strict=True)
@@ -254,6 +268,10 @@ class WorkingRate:
             reason=reason,
             **fields,
         )
+
+
+def _needs_surprise(sent: Sequence[_Searched]) -> bool:
+    return any(found.behaviour.needs_surprise for found in sent)
 
 
 def _matched(context: Context, texts: Sequence[str], vocabulary: Sequence[str]) -> list[Placed]:
