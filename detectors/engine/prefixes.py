@@ -14,6 +14,8 @@ from detectors.engine.observations import Tokens
 
 PASS_COST = 48
 """What one more forward pass over few rows costs, in tokens of a large batch: the weights are read once a pass."""
+MAX_BRANCHINGS = 100
+"""Branch points on the way to a group; a tree that goes deeper is a comb, and its end is left together."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,17 @@ def share_prefixes(sequences: Sequence[Tokens], limits: Sequence[int], passes: i
     return _lay_out(order, sequences, limits, passes * PASS_COST).groups if order else ()
 
 
-def _lay_out(order: list[int], sequences: Sequence[Tokens], limits: Sequence[int], group_cost: int) -> _Layout:
+def _lay_out(
+    order: list[int], sequences: Sequence[Tokens], limits: Sequence[int], group_cost: int, depth: int = 0
+) -> _Layout:
     common = _common(sequences[order[0]], sequences[order[-1]])
     shared = min(common, *(limits[index] for index in order)) if len(order) > 1 else 0
     together = shared + sum(len(sequences[index]) - shared for index in order) + group_cost
     whole = _Layout(together, (Group(shared, tuple(order)),))
-    if shared < common or len(order) < 4:
+    if shared < common or len(order) < 4 or depth == MAX_BRANCHINGS:
         return whole
-    apart = [_lay_out(branch, sequences, limits, group_cost) for branch in _branches(order, sequences, common)]
+    branches = _branches(order, sequences, common)
+    apart = [_lay_out(branch, sequences, limits, group_cost, depth + 1) for branch in branches]
     split = _Layout(sum(part.cost for part in apart), tuple(group for part in apart for group in part.groups))
     return min(whole, split, key=lambda layout: layout.cost)
 
