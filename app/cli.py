@@ -36,6 +36,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as ProgressBar
 
+from app.core.files import write_atomically
 from app.core.render.html import render_html
 from app.core.render.terminal import render_terminal
 from app.core.render.visible import visible
@@ -138,6 +139,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of every draw.")
 @click.option("--expect", type=click.Path(path_type=Path), help="JSON list of conditional behaviours to expect.")
 @click.option("--fail-on", default="suspicious", show_default=True, type=click.Choice(list(FAILS)))
+@click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="Stop observing after that long.")
 @click.option("--dry-run", is_flag=True, help="Say what the scan would cost, and stop.")
 @click.option("--dtype", default="auto", show_default=True, type=click.Choice(["auto", "float32", "bfloat16"]))
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]))
@@ -154,6 +156,7 @@ def scan(
     seed: int,
     expect: Path | None,
     fail_on: str,
+    max_minutes: float | None,
     dry_run: bool,
     dtype: str,
     device: str,
@@ -174,6 +177,7 @@ def scan(
         expected=_expected(expect) if expect else (),
         dtype=dtype,
         device=device,
+        budget_seconds=60 * max_minutes if max_minutes else None,
     )
     answer = _run(job, verbose)
     if isinstance(answer, Estimate):
@@ -197,7 +201,7 @@ def report(file: Path, html: Path | None, as_json: bool) -> None:
     loaded = _load_report(file)
     decision = _decide(loaded)
     if html:
-        _write_atomically(html, render_html(loaded, decision))
+        _write_page(html, render_html(loaded, decision))
     _print_report(loaded, decision, as_json)
 
 
@@ -380,28 +384,20 @@ def _print_report(report: Report, decision: Decision, as_json: bool) -> None:
         click.echo(render_terminal(report, decision), nl=False)
 
 
+def _write_page(path: Path, page: str) -> None:
+    try:
+        write_atomically(path, page)
+    except OSError as error:
+        raise Failed(f"`--html` must be a writable file, got {path}: {error.strerror}", EXIT_INPUT) from None
+
+
 def _estimate_words(estimate: Estimate) -> str:
     return (
         f"{estimate.contexts:,} contexts, {estimate.forward_tokens:,} tokens to read and "
         f"{estimate.generated_tokens:,} to generate: about {_duration(60 * estimate.minutes)} and "
-        f"{estimate.memory_bytes / 2**30:.1f} GiB of memory."
+        f"{estimate.memory_bytes / 2**30:.1f} GiB of memory. Each candidate that needs confirming adds "
+        f"{estimate.confirming_tokens:,} tokens."
     )
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    """Writes all of `text` or nothing: to a temporary name beside `path`, synced, renamed."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("x", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise Failed(f"`--html` must be a writable file, got {path}: {error.strerror}", EXIT_INPUT) from None
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
 # What a scan needs.

@@ -19,10 +19,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from app.core.files import write_atomically
 from app.core.render.html import render_html
 from app.core.settings import Settings
 from app.core.stores.observations import SqliteStore
-from detectors.errors import InputError, LineageError, ScanCancelled, TouchstoneError
+from detectors.errors import InputError, LineageError, ScanCancelled, StoreError, TouchstoneError
 from detectors.findings import ExpectedBehaviour
 from detectors.report import Report, decide
 from detectors.suites import SUITES, Suite
@@ -30,7 +31,7 @@ from workers.estimate import estimate
 from workers.machine import preferred_device, preferred_dtype, processor_flags
 from workers.observer import Observer
 from workers.replay import answers, load_finding
-from workers.scan import Pair, make_observer, open_pair, scan, write_atomically
+from workers.scan import Pair, make_observer, open_pair, scan
 
 Job = dict[str, Any]
 
@@ -168,7 +169,15 @@ def _observer(job: Job, watch: Callable[[], None]) -> Iterator[tuple[Pair, Obser
     tell("phase", name="checking files")
     pair = open_pair(Path(job["model"]), Path(job["base"]), job.get("base_name"))
     with SqliteStore(settings.store_path, settings.store_cap_bytes) as store:
-        observer = make_observer(pair, store, dtype=dtype, device=device, settings=settings, watch=watch)
+        observer = make_observer(
+            pair,
+            store,
+            dtype=dtype,
+            device=device,
+            settings=settings,
+            watch=watch,
+            budget_seconds=job.get("budget_seconds"),
+        )
         try:
             yield pair, observer
         finally:
@@ -187,8 +196,13 @@ def _check_same(report: Report, pair: Pair) -> None:
 def _write(report: Report, out: Path) -> None:
     decision = decide(report.findings, report.outcomes(), report.coverage)
     html = render_html(report, decision)
-    write_atomically(out / "report.json", report.model_dump_json(indent=1))
-    write_atomically(out / "report.html", html)
+    try:
+        write_atomically(out / "report.json", report.model_dump_json(indent=1))
+        write_atomically(out / "report.html", html)
+    except OSError as error:
+        raise StoreError(
+            f"the report cannot be written to {str(out)!r}: {error.strerror}; name another `--out`"
+        ) from error
     tell("done", report=str(out / "report.json"), html=str(out / "report.html"))
 
 

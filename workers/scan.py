@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,7 +18,6 @@ from app.core.settings import Settings, host_environment
 from detectors.engine.checkpoint import Inspected
 from detectors.engine.gate import inspect_model
 from detectors.engine.observations import ModelId, Role, Store
-from detectors.errors import StoreError
 from detectors.findings import DetectorResult, ExpectedBehaviour, draw_findings, scan_score
 from detectors.prompts import sets
 from detectors.report import Coverage, FamilyCoverage, Report
@@ -147,32 +143,6 @@ def scan(
         machine=describe_machine(device=observer.device or "none", dtype=dtype, isolation=observer.isolation),
         seconds=seconds | {"total": round(sum(seconds.values()), 1)},
     )
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a whole file or nothing.
-
-    Raises:
-        StoreError: if the disk does not take it.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(partial, 0o644)
-            os.replace(partial, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(partial)
-            raise
-    except OSError as error:
-        raise StoreError(
-            f"the report cannot be written to {str(path)!r}: {error}; free space or name another place"
-        ) from error
 
 
 def _scan_id(pair: Pair, suite: Suite, seed: int, expected: Sequence[ExpectedBehaviour], dtype: str) -> str:

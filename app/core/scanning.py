@@ -54,6 +54,7 @@ class Job(_Message):
         model, base: absolute paths of the subject and the base.
         base_name: the name that adapters know the base by.
         out: absolute path of the directory for the report.
+        budget_seconds: after which nothing more is observed; what needed it is inconclusive.
         report: absolute path of a report, to replay a finding of.
         finding: which one, counted from 1.
         prompt: a prompt to replay it with, instead of its examples.
@@ -69,6 +70,7 @@ class Job(_Message):
     expected: tuple[ExpectedBehaviour, ...] | None = None
     dtype: str | None = None
     device: str | None = None
+    budget_seconds: float | None = None
     report: str | None = None
     finding: int | None = None
     prompt: str | None = None
@@ -100,6 +102,7 @@ class Estimate(_Message):
     generated_tokens: int
     minutes: float
     memory_bytes: int
+    confirming_tokens: int
 
 
 class ReplayedExample(_Message):

@@ -35,6 +35,7 @@ ESTIMATE = {
     "generated_tokens": 4_000,
     "minutes": 12.5,
     "memory_bytes": 2**30,
+    "confirming_tokens": 10_800,
 }
 
 
@@ -225,7 +226,10 @@ def test_an_error_can_never_exit_as_a_verdict() -> None:
         ("sys.exit(7)", "ended with status 7"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "was ended by SIGKILL"),
         ("pass", "ended with status 0"),
-        ("say('estimate', contexts=1, forward_tokens=1, generated_tokens=1, minutes=1, memory_bytes=1)", "status 0"),
+        (
+            "say('estimate', contexts=1, forward_tokens=1, generated_tokens=1, minutes=1, memory_bytes=1, confirming_tokens=1)",
+            "status 0",
+        ),
     ],
 )
 def test_a_child_that_ends_without_its_answer_is_a_failure(body: str, how: str) -> None:
