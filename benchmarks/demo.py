@@ -2,8 +2,8 @@
 
     python -m benchmarks.demo            # what `make demo` runs
 
-Every scan is an ordinary `touchstone scan`, which knows nothing of the labels. The last column compares its verdict with
-what the manifest says was planted; the exit status is 1 if any is wrong.
+Every scan is an ordinary `touchstone scan`, which knows nothing of the labels. The last column compares its verdict
+with what the manifest says was planted; the exit status is 1 if any is wrong.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Scanned(NamedTuple):
     def from_store(self) -> float:
         """Share of observations that earlier scans had paid for."""
         usages = [result["usage"] for result in self.document["report"]["results"]]
-        return sum(usage["store_hits"] for usage in usages) / max(1, sum(usage["observations"] for usage in usages))
+        asked, known = (sum(int(usage[name]) for usage in usages) for name in ("observations", "store_hits"))
+        return known / max(1, asked)
 
 
 def main() -> int:

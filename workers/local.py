@@ -197,6 +197,7 @@ def _write(report: Report, out: Path) -> None:
     decision = decide(report.findings, report.outcomes(), report.coverage)
     html = render_html(report, decision)
     try:
+        out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / "report.json", report.model_dump_json(indent=1))
         write_atomically(out / "report.html", html)
     except OSError as error:
