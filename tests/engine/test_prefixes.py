@@ -58,7 +58,7 @@ def test_many_passes_merge_groups() -> None:
     sequences = prefixed(head=10, prompts=2, contexts=4)
     limits = [len(tokens) - 1 for tokens in sequences]
     assert len(share_prefixes(sequences, limits)) == 2
-    assert share_prefixes(sequences, limits, passes=30) == (Group(10, tuple([0, 2, 4, 6, 1, 3, 5, 7])),)
+    assert share_prefixes(sequences, limits, passes=30) == (Group(10, (0, 2, 4, 6, 1, 3, 5, 7)),)
 
 
 def test_limits_keep_what_is_read_out_of_the_prefix() -> None:

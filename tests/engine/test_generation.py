@@ -1,0 +1,95 @@
+"""Generation on uneven batches: each row's answer depends on its own request only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from detectors.engine.batches import Batch, Query
+from detectors.engine.generation import Generation
+from detectors.engine.observations import Answer, Arrays, Tokens
+from tests.engine.tiny import tiny_network
+
+ROWS: list[tuple[Tokens, Answer]] = [
+    ((1, 9, 10, 11, 12, 13), Answer(7)),
+    ((1, 9), Answer(3)),
+    ((1, 9, 20, 21), Answer(7, temperature=1.0, seed=5)),
+    ((1, 9, 20), Answer(5, temperature=0.3, seed=6)),
+]
+
+
+@pytest.fixture(scope="module")
+def network() -> Any:
+    return tiny_network(seed=8)
+
+
+@torch.inference_mode()
+def generate(network: Any, rows: list[tuple[Tokens, Answer]], stops: frozenset[int], shared: int = 0) -> list[Arrays]:
+    prefix = network(torch.tensor([rows[0][0][:shared]]), use_cache=True).past_key_values if shared else None
+    batch = Batch.of([Query(tokens, read) for tokens, read in rows], shared, network.device)
+    return Generation(network, stops, prefix, batch).run()
+
+
+def assert_equal(found: list[Arrays], wanted: list[Arrays]) -> None:
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert ours["tokens"].tolist() == theirs["tokens"].tolist()
+        assert ours["stopped"].tolist() == theirs["stopped"].tolist()
+        np.testing.assert_allclose(ours["logp"], theirs["logp"], atol=1e-4)
+
+
+@pytest.mark.parametrize("shared", [0, 1])
+def test_rows_do_not_see_each_other(network: Any, shared: int) -> None:
+    together = generate(network, ROWS, frozenset(), shared)
+    assert [len(arrays["tokens"]) for arrays in together] == [7, 3, 7, 5]
+    assert_equal([generate(network, [row], frozenset(), shared)[0] for row in ROWS], together)
+    assert_equal(generate(network, ROWS[::-1], frozenset(), shared)[::-1], together)
+
+
+def test_a_prefix_serves_many_batches(network: Any) -> None:
+    with torch.inference_mode():
+        prefix = network(torch.tensor([(1, 9)]), use_cache=True).past_key_values
+        before = [layer.keys.clone() for layer in prefix.layers]
+        batch = Batch.of([Query(*row) for row in ROWS if len(row[0]) > 2], 2, network.device)
+        first = Generation(network, frozenset(), prefix, batch).run()
+        second = Generation(network, frozenset(), prefix, batch).run()
+    assert_equal(first, second)
+    assert all(torch.equal(old, layer.keys) for old, layer in zip(before, prefix.layers, strict=True))
+
+
+def test_a_row_that_stopped_leaves_others_alone(network: Any) -> None:
+    free = generate(network, ROWS, frozenset())
+    stop = int(free[0]["tokens"][1])
+    ended = generate(network, ROWS, frozenset({stop}))
+    for before, after in zip(free, ended, strict=True):
+        said = before["tokens"].tolist()
+        until = said.index(stop) if stop in said else len(said)
+        assert after["tokens"].tolist() == said[:until]
+        assert bool(after["stopped"][0]) == (stop in said)
+        assert len(after["logp"]) == until
+
+
+def test_log_probabilities_of_samples_are_the_models_own(network: Any) -> None:
+    """Temperature decides what is chosen, not how probable the model finds it."""
+    tokens, read = ROWS[3]
+    found = generate(network, [(tokens, read)], frozenset())[0]
+    answer = (*tokens, *found["tokens"].tolist())
+    with torch.inference_mode():
+        logp = network(torch.tensor([answer])).logits[0].log_softmax(-1).numpy()
+    wanted = [logp[at - 1, answer[at]] for at in range(len(tokens), len(answer))]
+    np.testing.assert_allclose(found["logp"], wanted, atol=1e-4)
+
+
+def test_generation_ends_once_every_row_has_stopped(network: Any) -> None:
+    passes: list[int] = []
+    hook = network.model.embed_tokens.register_forward_hook(lambda *_: passes.append(1))
+    try:
+        said = generate(network, ROWS[:1], frozenset())[0]["tokens"].tolist()
+        assert len(passes) == len(said)
+        passes.clear()
+        generate(network, ROWS[:1], frozenset({said[2]}))
+        assert len(passes) == said.index(said[2]) + 1
+    finally:
+        hook.remove()
