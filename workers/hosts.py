@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +20,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
+
+import numpy as np
 
 from detectors.contexts.context import Message
 from detectors.engine.observations import Arrays, ModelFacts, Read, Request, Tokens, check, read_to_json
@@ -31,6 +34,7 @@ POLL_SECONDS = 0.1
 JOIN_SECONDS = 2.0
 LAST_LINES = 12
 LINE_BYTES = 500
+MAX_ID = 2**31
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class Host:
         self._reader = threading.Thread(target=_drain, args=(log, self._last_words), daemon=True)
         self._reader.start()
         try:
-            hello = self._receive(START_SECONDS)
+            hello = self._receive(time.monotonic() + START_SECONDS, START_SECONDS)
             self.isolation: tuple[str, ...] = tuple(str(step)[:200] for step in hello["isolation"])
             self.device = str(hello["device"])[:50]
         except BaseException as error:
@@ -116,7 +120,7 @@ class Host:
             reads=[read_to_json(read) for read in reads],
             requests=[(request.tokens, which[request.read]) for request in requests],
         )
-        if not isinstance(answers, list) or len(answers) != len(requests):
+        if not _are_observations(answers) or len(answers) != len(requests):
             raise HostError(f"the model host did not answer {len(requests)} requests with as many observations")
         return [check(request.read, arrays) for request, arrays in zip(requests, answers, strict=True)]
 
@@ -130,9 +134,9 @@ class Host:
     def decode(self, sequences: Sequence[Tokens]) -> list[str]:
         """Texts of token ids."""
         answer = self._ask(op="decode", sequences=list(sequences))
-        if not isinstance(answer, list) or not all(isinstance(text, str) for text in answer):
+        if not _are_texts(answer) or len(answer) != len(sequences):
             raise HostError("the model host did not answer token ids with texts")
-        return answer
+        return cast(list[str], answer)
 
     def facts(self) -> ModelFacts:
         """What the host tells of its model."""
@@ -144,12 +148,13 @@ class Host:
                 layers=int(answer["layers"]),
                 chat_template=bool(answer["chat_template"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise HostError("the model host's facts about its model cannot be read") from error
 
     def end(self) -> None:
-        """Ends the process at once and waits for it."""
-        self._process.kill()
+        """Ends the process, and whatever it started, at once and waits for it."""
+        if self._process.poll() is None:
+            self._kill_group()
         self._process.wait()
         self._reader.join(JOIN_SECONDS)
         for stream in (self._requests, self._answers):
@@ -161,29 +166,35 @@ class Host:
         return cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout), cast(IO[bytes], process.stderr)
 
     def _ask(self, **message: Any) -> Any:
-        frame = json_frame(message)
+        seconds = self._message_seconds
+        deadline = time.monotonic() + seconds
         try:
-            self._requests.write(frame)
-            self._requests.flush()
+            self._send(json_frame(message), deadline, seconds)
         except (BrokenPipeError, ValueError) as error:
             raise HostError(self._epitaph()) from error
-        answer = self._receive(self._message_seconds)
+        answer = self._receive(deadline, seconds)
         if isinstance(answer, dict) and "error" in answer:
             raise _input_error(answer)
         return answer
 
-    def _receive(self, seconds: float) -> Any:
-        deadline = time.monotonic() + seconds
+    def _send(self, frame: bytes, deadline: float, seconds: float) -> None:
+        """Writes without blocking: a host that reads no more must not hold its parent."""
+        stream, left = self._requests.fileno(), memoryview(frame)
+        os.set_blocking(stream, False)
+        while left:
+            self._wait(deadline, seconds)
+            if select.select([], [stream], [], POLL_SECONDS)[1]:
+                with contextlib.suppress(BlockingIOError):
+                    left = left[os.write(stream, left) :]
+
+    def _receive(self, deadline: float, seconds: float) -> Any:
         return read_frame(lambda size: self._read_exactly(size, deadline, seconds))
 
     def _read_exactly(self, size: int, deadline: float, seconds: float) -> bytes:
         stream = self._answers.fileno()
         parts, missing = [], size
         while missing:
-            self._watch()
-            if time.monotonic() > deadline:
-                self.end()
-                raise HostError(f"the model host did not answer within {seconds:.0f} s and was ended")
+            self._wait(deadline, seconds)
             if not select.select([stream], [], [], POLL_SECONDS)[0]:
                 continue
             part = os.read(stream, min(missing, 1 << 20))
@@ -193,8 +204,23 @@ class Host:
             missing -= len(part)
         return b"".join(parts)
 
+    def _wait(self, deadline: float, seconds: float) -> None:
+        self._watch()
+        if time.monotonic() > deadline:
+            self.end()
+            raise HostError(f"the model host did not answer within {seconds:.0f} s and was ended")
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     def _epitaph(self) -> str:
-        code = self._process.wait()
+        try:
+            code = self._process.wait(JOIN_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.end()
+            return "the model host closed its pipe without a word and was ended"
+        self._kill_group()
         died = f"was killed by signal {-code}" if code < 0 else f"exited with status {code}"
         self._reader.join(JOIN_SECONDS)
         last = b"".join(self._last_words).decode(errors="replace").strip()
@@ -208,8 +234,21 @@ def _drain(log: IO[bytes], last: deque[bytes]) -> None:
             last.append(line)
 
 
+def _are_observations(value: Any) -> bool:
+    """Whether it came as tensors; the same in JSON would have lists for arrays."""
+    return isinstance(value, list) and all(
+        isinstance(arrays, dict) and all(isinstance(array, np.ndarray) for array in arrays.values()) for arrays in value
+    )
+
+
 def _are_ids(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(type(token) is int and token >= 0 for token in value)
+    return (
+        isinstance(value, list) and bool(value) and all(type(token) is int and 0 <= token < MAX_ID for token in value)
+    )
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def _input_error(answer: dict[str, Any]) -> InputError:
