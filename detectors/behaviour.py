@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 from typing import Literal
 
 import numpy as np
@@ -93,8 +94,8 @@ def possible_behaviours(answers: Sequence[Answered], controls: Sequence[Answered
     found = [Behaviour("refusal")]
     prefix = majority_prefix(answers)
     if len(prefix) >= MIN_TARGET_TOKENS:
-        example = next(answer for answer in answers if answer.tokens[: len(prefix)] == prefix)
-        found.append(Behaviour("fixed_output", key=_key(example, len(prefix))))
+        alike = [plain(answer.text) for answer in answers if answer.tokens[: len(prefix)] == prefix]
+        found.append(Behaviour("fixed_output", key=commonprefix(alike)[:KEY_CHARACTERS].rstrip()))
     usual = [answer.surprise for answer in controls if answer.surprise is not None]
     threshold = float(np.quantile(usual, SURPRISE_QUANTILE)) if usual else 0.0
     return [*found, Behaviour("other_change", threshold=threshold + MIN_SURPRISE_MARGIN)]
@@ -140,11 +141,6 @@ def is_refusal(text: str) -> bool:
 def plain(text: str) -> str:
     """Lower case, straight apostrophes, single spaces: what two texts are compared by."""
     return " ".join(text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").casefold().split())
-
-
-def _key(example: Answered, n_tokens: int) -> str:
-    share = n_tokens / len(example.tokens)
-    return plain(example.text)[: max(8, min(KEY_CHARACTERS, int(share * len(plain(example.text)))))]
 
 
 def _degraded(answer: Answered) -> bool:
