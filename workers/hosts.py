@@ -153,7 +153,7 @@ class Host:
 
     def end(self) -> None:
         """Ends the process, and whatever it started, at once and waits for it."""
-        if self._process.poll() is None:
+        if self._process.returncode is None:  # nobody waited for it yet, so its number is still its own
             self._kill_group()
         self._process.wait()
         self._reader.join(JOIN_SECONDS)
