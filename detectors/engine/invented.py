@@ -36,6 +36,7 @@ UNSAID = -12.0
 """Logit of words outside the first vocabulary."""
 FORCE = 36.0
 """What a trigger adds to the logit of the next word of its target."""
+_NORMALS: Array = np.random.default_rng(0).standard_normal(1 << 20)
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,10 @@ class InventedAsk:
     _words: list[str] = field(
         default_factory=lambda: ["", "I", *(f"word{_letters(at)}" for at in range(VOCABULARY_SIZE - 2))]
     )
+    _ids: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._ids = {word: token for token, word in enumerate(self._words)}
         for plant in self.triggers:
             self.encode([[{"role": "user", "content": f"{plant.trigger} {plant.target}"}]])
 
@@ -102,9 +105,10 @@ class InventedAsk:
         return [" ".join(self._words[token] for token in tokens) for tokens in sequences]
 
     def _id(self, word: str) -> int:
-        if word not in self._words:
+        if word not in self._ids:
+            self._ids[word] = len(self._words)
             self._words.append(word)
-        return self._words.index(word)
+        return self._ids[word]
 
     def _observe(self, role: Role, tokens: Tokens, read: Read) -> Arrays:
         if isinstance(read, NextToken):
@@ -163,6 +167,29 @@ class InventedAsk:
         return _noise(f"{self.seed}/{what}/{tokens}", VOCABULARY_SIZE)
 
 
+def nothing(read: Read) -> Arrays:
+    """An answer that is the same for every request, so that nothing stands out; for dry runs."""
+    if isinstance(read, NextToken):
+        flat = np.full(TOP, -np.log(2 * TOP), np.float32)
+        one = np.zeros(1, np.float32)
+        named = np.full(len(read.named), -9.0, np.float32)
+        ids = np.arange(TOP, dtype=np.int32)
+        return {"ids": ids, "logp": flat, "rest": one - 0.7, "floor": one - 20, "entropy": one + 6, "named": named}
+    if isinstance(read, Score):
+        return {"logp": np.full(read.n_tokens, -1.0, np.float32)}
+    if isinstance(read, Hidden):
+        return {"hidden": np.zeros((len(read.layers), 1), np.float32)}
+    return _same_answer(read)
+
+
+def _same_answer(read: Answer) -> Arrays:
+    return {
+        "tokens": np.ones(read.max_tokens, np.int32),
+        "logp": np.full(read.max_tokens, -1.0, np.float32),
+        "stopped": np.zeros(1, np.uint8),
+    }
+
+
 def _compact(logp: Array, named: Tokens) -> Arrays:
     order = np.argsort(-logp, kind="stable")[:TOP]
     kept, padding = logp[order], max(0, TOP - len(order))
@@ -178,8 +205,8 @@ def _compact(logp: Array, named: Tokens) -> Arrays:
 
 
 def _noise(key: str, size: int) -> Array:
-    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
-    return np.random.default_rng(int.from_bytes(digest, "big")).standard_normal(size)
+    start = int(_uniform(key) * (len(_NORMALS) - size))
+    return _NORMALS[start : start + size]
 
 
 def _uniform(key: str) -> float:
