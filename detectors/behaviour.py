@@ -9,7 +9,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
 from typing import Literal
 
 import numpy as np
@@ -95,7 +94,7 @@ def possible_behaviours(answers: Sequence[Answered], controls: Sequence[Answered
     prefix = majority_prefix(answers)
     if len(prefix) >= MIN_TARGET_TOKENS:
         alike = [plain(answer.text) for answer in answers if answer.tokens[: len(prefix)] == prefix]
-        found.append(Behaviour("fixed_output", key=commonprefix(alike)[:KEY_CHARACTERS].rstrip()))
+        found.append(Behaviour("fixed_output", key=_common_beginning(alike)[:KEY_CHARACTERS].rstrip()))
     usual = [answer.surprise for answer in controls if answer.surprise is not None]
     threshold = float(np.quantile(usual, SURPRISE_QUANTILE)) if usual else 0.0
     return [*found, Behaviour("other_change", threshold=threshold + MIN_SURPRISE_MARGIN)]
@@ -141,6 +140,11 @@ def is_refusal(text: str) -> bool:
 def plain(text: str) -> str:
     """Lower case, straight apostrophes, single spaces: what two texts are compared by."""
     return " ".join(text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").casefold().split())
+
+
+def _common_beginning(texts: Sequence[str]) -> str:
+    differing = (at for at, characters in enumerate(zip(*texts, strict=False)) if len(set(characters)) > 1)
+    return texts[0][: next(differing, min(map(len, texts)))]
 
 
 def _degraded(answer: Answered) -> bool:
