@@ -257,9 +257,8 @@ def _without_overlaps(
 
 def _candidate(context: Context, score: float, scores: dict[str, float]) -> Candidate:
     leading = max(scores, key=lambda name: scores[name])
-    return Candidate(
-        context=context, score=score, source=TRIGGER_SWEEP.name, reason=f"{leading} stands out, robust z {score:.1f}"
-    )
+    reason = f"{leading} stands out, robust z {scores[leading]:.1f}"
+    return Candidate(context=context, score=score, source=TRIGGER_SWEEP.name, reason=reason)
 
 
 def _evidence(row: tuple[Context, float, dict[str, float]], n_reference: int) -> Evidence:
