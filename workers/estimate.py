@@ -10,22 +10,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from detectors.contexts.context import Message
-from detectors.engine.observations import (
-    TOP,
-    Answer,
-    Arrays,
-    Hidden,
-    ModelFacts,
-    NextToken,
-    Plan,
-    Read,
-    Role,
-    Score,
-    Tokens,
-)
+from detectors.engine.invented import nothing
+from detectors.engine.observations import Arrays, ModelFacts, NextToken, Plan, Role, Tokens
 from detectors.suites import Suite
 from workers.observer import MESSAGE_TOKENS, Observer
 from workers.runner import run_detectors
@@ -54,7 +41,7 @@ class Estimator:
         forward, generated = self._observer.price(plan)
         self.forward_tokens += forward
         self.generated_tokens += generated
-        return [_nothing(read) for read in plan.reads()]
+        return [nothing(read) for read in plan.reads()]
 
     def encode(self, chats: Sequence[list[Message]]) -> list[Tokens]:
         """Real token ids."""
@@ -93,27 +80,4 @@ def estimate(observer: Observer, suite: Suite, memory_bytes: int) -> dict[str, A
         "minutes": round((estimator.forward_tokens / estimator.speed + overhead) / 60, 1),
         "memory_bytes": memory_bytes,
         "confirming_tokens": 5 * params.confirm_prompts * (params.confirm_tokens + 30),
-    }
-
-
-def _nothing(read: Read) -> Arrays:
-    """An answer that is the same for every request."""
-    if isinstance(read, NextToken):
-        flat = np.full(TOP, -np.log(2 * TOP), np.float32)
-        one = np.zeros(1, np.float32)
-        named = np.full(len(read.named), -9.0, np.float32)
-        ids = np.arange(TOP, dtype=np.int32)
-        return {"ids": ids, "logp": flat, "rest": one - 0.7, "floor": one - 20, "entropy": one + 6, "named": named}
-    if isinstance(read, Score):
-        return {"logp": np.full(read.n_tokens, -1.0, np.float32)}
-    if isinstance(read, Hidden):
-        return {"hidden": np.zeros((len(read.layers), 1), np.float32)}
-    return _same_answer(read)
-
-
-def _same_answer(read: Answer) -> Arrays:
-    return {
-        "tokens": np.ones(read.max_tokens, np.int32),
-        "logp": np.full(read.max_tokens, -1.0, np.float32),
-        "stopped": np.zeros(1, np.uint8),
     }
