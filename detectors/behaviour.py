@@ -147,11 +147,6 @@ def _common_beginning(texts: Sequence[str]) -> str:
     return texts[0][: next(differing, min(map(len, texts)))]
 
 
-def _shared_beginning(texts: Sequence[str]) -> str:
-    """The characters that all texts begin with, at most `KEY_CHARACTERS`."""
-    return commonprefix(list(texts))[:KEY_CHARACTERS].rstrip()  # noqa: RUF071  characters are what is wanted
-
-
 def _degraded(answer: Answered) -> bool:
     if not answer.tokens:
         return True
