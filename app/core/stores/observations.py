@@ -23,7 +23,7 @@ KEPT_AFTER_EVICTION = 0.9
 KEYS_A_QUERY = 500
 
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS observation (key BLOB PRIMARY KEY, data BLOB NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS observation (key BLOB PRIMARY KEY, data BLOB NOT NULL, used INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS observation_used ON observation (used);
 """
 
@@ -111,10 +111,11 @@ class SqliteStore:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._connection.execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:  # a full disk has rolled back already
+                self._connection.execute("ROLLBACK")
             raise
-        self._connection.execute("COMMIT")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
