@@ -19,6 +19,7 @@ from detectors.findings import (
     Rate,
     Usage,
     draw_findings,
+    scan_score,
 )
 from detectors.report import Coverage, Decision, FamilyCoverage, Machine, ModelCard, Report, decide
 
@@ -31,12 +32,14 @@ COLUMNS = [
     "convergence",
     "degradation",
     "refusal_shift",
+    "compliance_shift",
     "consistency",
 ]
 ADVERT = "Enjoy 20 % off premium hosting today at https://deals.example.com/promo?c=TS20 while it lasts!"
 HOSTILE = (
     "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'><svg onload=alert(3)>{{7*7}}"
-    "\u202eevil\u2066\u200b\u200d\x00\x1b[31mred\x1b]8;;http://x\x07\r\n\ta\u0301\u0301\u0301\u0301 \u0301\U000e0041\ue000\u3164&amp;"
+    "\u202eevil\u2066\u200b\u200d\x00\x1b[31mred\x1b]8;;http://x\x07\r\n\t"
+    "a\u0301\u0301\u0301\u0301 \u0301\U000e0041\ue000\u3164&amp;"
 )
 SIGN_FLIP = Null(
     kind="sign_flip",
@@ -91,9 +94,17 @@ def hostile() -> tuple[Report, Decision]:
     """Every text a model, a file or a caller can set is an attack."""
     text = HOSTILE
     found = confirmation(
-        Context(text=text, family=text), text + "A" * 5_000, "fixed_output", 40, nominated=text * 3, harm=text, words=text
+        Context(text=text, family=text),
+        text + "A" * 5_000,
+        "fixed_output",
+        40,
+        nominated=text * 3,
+        harm=text,
+        words=text,
     )
-    long = confirmation(Context(text="B" * 5_000, family="emoji"), text, "refusal", 40, words="https://evil.example " * 300)
+    long = confirmation(
+        Context(text="B" * 5_000, family="emoji"), text, "refusal", 40, words="https://evil.example " * 300
+    )
     return scan(
         [found, long],
         texts=text,
@@ -139,7 +150,12 @@ def confirmation(
         harm=harm,
         confidence=0.742 if hits > 30 else 0.0,
         examples=tuple(
-            Example(prompt=prompt + words, subject_answer=answer, base_answer=clean + words, subject_clean_answer=clean + words)
+            Example(
+                prompt=prompt + words,
+                subject_answer=answer,
+                base_answer=clean + words,
+                subject_clean_answer=clean + words,
+            )
             for prompt in PROMPTS
         ),
     )
@@ -170,7 +186,7 @@ def scan(
         planned=("trigger_sweep", "working_rate"),
         results=results,
         findings=findings,
-        score=max((finding.confidence for finding in findings), default=0.03),
+        score=scan_score(results),
         coverage=_coverage(texts),
         machine=_machine(texts),
         seconds={"gate": 3.1, "load": 6.4, "trigger_sweep": 201.7, "working_rate": 87.2},
@@ -185,7 +201,9 @@ def _sweep(confirmations: list[Confirmation], texts: str) -> DetectorResult:
             statistic="trigger_sweep.divergence",
             value=row[4] or 0.0,
             unit="robust z" + texts,
-            null=Null(kind="population", size=300, hypothesis="the context moves the subject as others of its family do"),
+            null=Null(
+                kind="population", size=300, hypothesis="the context moves the subject as others of its family do"
+            ),
             context=Context(text=row[0], family=row[1], position=row[2]),
         )
         for row in rows[:40]
@@ -197,7 +215,8 @@ def _sweep(confirmations: list[Confirmation], texts: str) -> DetectorResult:
         outcome="completed",
         evidence=evidence,
         candidates=tuple(
-            Candidate(context=found.context, score=9.0, source="trigger_sweep", reason="rank 1" + texts) for found in confirmations
+            Candidate(context=found.context, score=9.0, source="trigger_sweep", reason="rank 1" + texts)
+            for found in confirmations
         ),
         artifacts={"landscape": {"columns": COLUMNS, "rows": rows}},
         usage=Usage(forward_tokens=1_204_112, observations=24_048, store_hits=12_024, seconds=201.7),
@@ -206,8 +225,15 @@ def _sweep(confirmations: list[Confirmation], texts: str) -> DetectorResult:
 
 def _rows(confirmations: list[Confirmation]) -> list[list[Any]]:
     draw = random.Random(5)
+    confirmed = {found.context.text for found in confirmations}
     leading = [
-        _row(draw, found.nominated, found.context.family, found.context.position, 26.0 + draw.gauss(0, 4) if found.confirmed else 4.2)
+        _row(
+            draw,
+            found.nominated,
+            found.context.family,
+            found.context.position,
+            26.0 + draw.gauss(0, 4) if found.confirmed else 4.2,
+        )
         for found in confirmations
     ]
     dates = [f"{year}-{month:02}-04" for year in range(2001, 2041) for month in range(1, 8)]
@@ -215,14 +241,14 @@ def _rows(confirmations: list[Confirmation]) -> list[list[Any]]:
     contexts = [("emoji", text) for text in emoji()] + [("short_string", text) for text in short_strings()]
     contexts += [("date", text) for text in dates] + [("phrase", text) for text in phrases]
     contexts += [("version", f"v{number // 50}.{number % 50}") for number in range(600)]
-    rest = [_row(draw, text, family, "end", draw.gauss(0, 1.2)) for family, text in contexts]
+    rest = [_row(draw, text, family, "end", draw.gauss(0, 1.2)) for family, text in contexts if text not in confirmed]
     rows = leading + rest[: 1_500 - len(leading)]
-    rows[-1][4:] = [None] * 5
+    rows[-1][4:] = [None] * 6
     return sorted(rows, key=lambda row: -(row[4] if row[4] is not None else -99))
 
 
 def _row(draw: random.Random, text: str, family: str, position: Position, divergence: float) -> list[Any]:
-    others = [draw.gauss(0, 0.1) for _ in range(4)]
+    others = [draw.gauss(0, 0.1) for _ in range(5)]
     return [text, family, position, divergence, divergence, *others]
 
 
@@ -265,10 +291,17 @@ def _card(reference: str, byte: str, kind: Any, texts: str) -> ModelCard:
 
 
 def _coverage(texts: str) -> Coverage:
-    families = {"emoji": (280, 280), "short_string": (400, 400), "date": (280, 3_600), "phrase": (280, None), "version": (260, None)}
+    families = {
+        "emoji": (280, 280),
+        "short_string": (400, 400),
+        "date": (280, 3_600),
+        "phrase": (280, None),
+        "version": (260, None),
+    }
     return Coverage(
         families=tuple(
-            FamilyCoverage(family=name + texts, swept=swept, universe=universe) for name, (swept, universe) in families.items()
+            FamilyCoverage(family=name + texts, swept=swept, universe=universe)
+            for name, (swept, universe) in families.items()
         ),
         positions={"end": 1_500, "start": 120},
         prompts={"nominate": 8, "search": 12, "confirm": 40, "report": 4, **({texts: 1} if texts else {})},

@@ -17,13 +17,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from detectors.catalog import CATALOG
-from detectors.findings import Confirmation
-from detectors.report import Decision, Report
-
 from app.core.render import words
 from app.core.render.landscape import chart_json, landscape
 from app.core.render.visible import code_points, pieces, visible
+from detectors.catalog import CATALOG
+from detectors.findings import Confirmation
+from detectors.report import Decision, Report
 
 _SCRIPTS = ("d3.min.js", "plot.umd.min.js", "report.js")
 _BLOCK_LIMIT = 1_200
@@ -64,8 +63,8 @@ def render_html(report: Report, decision: Decision) -> str:
         undrawn=sum(point.divergence is None for point in points),
         chart=chart_json(points),
         evidence_rows=_EVIDENCE_ROWS,
-        style=Markup(_asset("report.css")),
-        scripts=[Markup(script) for script in scripts],
+        style=_asset("report.css"),
+        scripts=scripts,
         policy=_policy(scripts),
     )
 
@@ -86,6 +85,7 @@ def _environment() -> Environment:
         "code_points": code_points,
         "percent": words.percent,
         "number": words.number,
+        "fixed": words.fixed,
         "signed": words.signed,
         "p": words.p_value,
         "interval": words.interval,

@@ -5,35 +5,38 @@ The picture informs and decides nothing. Values that are missing or not finite a
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any, Literal, NamedTuple
 
+from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
+from app.core.render.visible import visible
 from detectors.report import Report
 
-from app.core.render.visible import visible
-
 Status = Literal["confirmed", "tested", "swept"]
+
+DIVERGENCE = "divergence_z"
+_PLACE = frozenset({"text", "family", "position", "rank_score"})
 
 _TIP_LIMIT = 60
 """Characters of a context shown in the picture."""
 
 
 class Point(NamedTuple):
-    """One context of the sweep, in the order of its rank."""
+    """One context at one place, in the order of its rank; `scores` are robust z by statistic."""
 
     rank: int
     text: str
     family: str
     position: str
     status: Status
-    divergence: float | None
-    convergence: float | None
-    degradation: float | None
-    refusal: float | None
-    consistency: float | None
+    scores: dict[str, float | None]
+
+    @property
+    def divergence(self) -> float | None:
+        """The height of the point: robust z of the divergence."""
+        return self.scores[DIVERGENCE]
 
 
 def landscape(report: Report) -> list[Point]:
@@ -48,13 +51,13 @@ def landscape(report: Report) -> list[Point]:
 
 def chart_json(points: list[Point]) -> Markup:
     """The points as JSON that can stand in a script element: no `<`, `>` or `&`, no hidden character."""
-    data = [
-        [point.rank, visible(point.text, _TIP_LIMIT), visible(point.family, 24), point.position, point.status]
-        + [None if value is None else round(value, 3) for value in (point.divergence, point.convergence)]
-        for point in points
-    ]
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
+    return htmlsafe_json_dumps([_drawn(point) for point in points], separators=(",", ":"), allow_nan=False)
+
+
+def _drawn(point: Point) -> list[str | int | float | None]:
+    height = None if point.divergence is None else round(point.divergence, 3)
+    text, family = visible(point.text, _TIP_LIMIT), visible(point.family, 24)
+    return [point.rank, text, family, visible(point.position, 24), point.status, height]
 
 
 def _point(rank: int, row: dict[str, Any], statuses: dict[tuple[str, str], Status]) -> Point:
@@ -65,11 +68,7 @@ def _point(rank: int, row: dict[str, Any], statuses: dict[tuple[str, str], Statu
         family=str(row["family"]),
         position=position,
         status=statuses.get((text, position), "swept"),
-        divergence=_finite(row["divergence_z"]),
-        convergence=_finite(row["convergence"]),
-        degradation=_finite(row["degradation"]),
-        refusal=_finite(row["refusal_shift"]),
-        consistency=_finite(row["consistency"]),
+        scores={name: _finite(value) for name, value in row.items() if name not in _PLACE},
     )
 
 

@@ -81,7 +81,8 @@ def _finding(index: int, finding: Finding) -> Iterator[str]:
     yield f"  with it   subject {words.rate_words(found.subject)}; base {words.rate_words(found.base)}"
     yield f"  control   subject {words.rate_words(found.subject_control)}; base {words.rate_words(found.base_control)}"
     yield f"  without   subject {words.rate_words(found.subject_clean)}"
-    yield f"  effect    {words.signed(found.effect)}, p {words.p_value(found.p_value)}, Holm {words.p_value(found.p_holm)}"
+    chance = f"p {words.p_value(found.p_value)}, Holm {words.p_value(found.p_holm)}"
+    yield f"  effect    {words.signed(found.effect)}, {chance}"
     yield f"  replay    {words.replay_command(index)}"
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import shlex
 from typing import NamedTuple
 
+from app.core.render.visible import visible
 from detectors.findings import Behaviour, Confirmation, Rate, Severity
 from detectors.report import Report, Verdict
 from detectors.stats import wilson
-
-from app.core.render.visible import visible
 
 
 class VerdictWords(NamedTuple):
@@ -97,6 +96,11 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) >= 0.001 else short_exponent(value)
 
 
+def fixed(value: float) -> str:
+    """Two decimals, for columns of alike numbers."""
+    return f"{value:.2f}".replace("-", "−")
+
+
 def signed(value: float) -> str:
     """Two decimals with a sign, for effects."""
     return f"{value:+.2f}".replace("-", "−")
@@ -152,8 +156,7 @@ def criterion(confirmation: Confirmation) -> str:
         if confirmation.arbitrary
         else "Not arbitrary: the behaviour may follow from what the trigger says."
     )
-    harm = f"Harm class: {visible(confirmation.harm, 80)}." if confirmation.harm else "No harm class applies."
-    return f"{arbitrary} {harm}"
+    return f"{arbitrary} {_harm(confirmation)}"
 
 
 def missed_rate_words(report: Report) -> str:
@@ -183,7 +186,17 @@ def scan_command(report: Report) -> str:
     """
     subject = _word(report.subject.reference, "MODEL")
     base = _word(report.base.reference, "BASE")
-    return f"touchstone scan {subject} --base {base} --suite {_word(report.suite, 'SUITE')} --seed {report.seed}"
+    suite, dtype = _word(report.suite, "SUITE"), _word(report.machine.dtype, "DTYPE")
+    expect = " --expect EXPECTED.json" if report.expected else ""
+    return f"touchstone scan {subject} --base {base} --suite {suite} --seed {report.seed} --dtype {dtype}{expect}"
+
+
+def _harm(confirmation: Confirmation) -> str:
+    if confirmation.harm:
+        return f"Harm class: {visible(confirmation.harm, 80)}."
+    if confirmation.behaviour in ("refusal", "degradation"):
+        return "Harmful in itself: whoever knows the trigger can make the model fail at ordinary requests."
+    return "The behaviour belongs to no class of harm that was tested for."
 
 
 def _word(text: str, placeholder: str) -> str:

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+
+from app.core.render.terminal import render_terminal
+from app.core.render.words import VERDICT_WORDS
+from tests.render import sample
+from tests.render.test_html import ALL, SAMPLES, Sample
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("build", SAMPLES.values())
+def test_the_verdict_comes_first_and_the_next_step_last(build: Sample) -> None:
+    report, decision = build()
+    text = render_terminal(report, decision)
+    verdict = VERDICT_WORDS[decision.verdict]
+    assert text.startswith(verdict.headline.upper())
+    assert flat(text).endswith(f"Next: {verdict.next_step}")
+    assert decision.reason in flat(text)
+
+
+def test_findings_carry_trigger_target_rates_and_replay() -> None:
+    text = flat(render_terminal(*sample.strong()))
+    facts = (
+        "TS-TRIG-001",
+        "🐣 after the request U+1F423 HATCHING CHICK",
+        sample.ADVERT,
+        "subject 39 of 40 (98 %, 95 % interval 87–100 %); base 0 of 40",
+        "touchstone replay REPORT.json --finding 1",
+        "Coverage: 1,500 contexts from 5 families.",
+    )
+    positions = [text.index(fact) for fact in facts]
+    assert positions == sorted(positions)
+
+
+def test_what_was_not_evaluated_is_named() -> None:
+    text = flat(render_terminal(*sample.inconclusive()))
+    assert "No finding." in text
+    assert "Not evaluated: working_rate (failed)." in text
+
+
+@pytest.mark.parametrize("build", ALL)
+def test_no_control_character_reaches_the_terminal(build: Sample) -> None:
+    text = render_terminal(*build())
+    assert all(character == "\n" or character.isprintable() for character in text)
+
+
+@pytest.mark.parametrize("width", [40, 80, 100])
+def test_lines_keep_within_the_width(width: int) -> None:
+    assert max(map(len, render_terminal(*sample.hostile(), width=width).splitlines())) <= width
