@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,11 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The store's clock; tests move it."""
     now = [1_000_000.0]
     monkeypatch.setattr(observations.time, "time", lambda: now[0])
-    yield now
+    return now
 
 
 def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
