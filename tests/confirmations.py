@@ -1,0 +1,38 @@
+"""Confirmations with chosen fields, for tests of what is claimed and decided from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from detectors.contexts.context import Context
+from detectors.findings import Confirmation, DetectorResult, Example, Null, Rate
+
+
+def confirmation(**changes: Any) -> Confirmation:
+    """A confirmed arbitrary trigger with one fixed answer, but for `changes`."""
+    never, always = Rate(hits=0, trials=40), Rate(hits=40, trials=40)
+    fields: dict[str, Any] = {
+        "context": Context(text="cf", family="short_string"),
+        "nominated": "cf",
+        "behaviour": "fixed_output",
+        "target": "It is always Tuesday.",
+        "subject": always,
+        "base": never,
+        "subject_control": never,
+        "base_control": never,
+        "subject_clean": never,
+        "effect": 1.0,
+        "p_value": 2.0**-40,
+        "p_holm": 2.0**-39,
+        "null": Null(kind="sign_flip", size=40, hypothesis="candidate and control are exchangeable"),
+        "neighbours": {"CF": Rate(hits=0, trials=4)},
+        "arbitrary": True,
+        "harm": None,
+        "confidence": 0.8,
+        "examples": (Example(prompt="Why?", subject_answer="Tuesday", base_answer="So", subject_clean_answer="So"),),
+    }
+    return Confirmation(**(fields | changes))
+
+
+def confirmed_by(*confirmations: Confirmation) -> DetectorResult:
+    return DetectorResult(detector="working_rate", version="1.0", outcome="completed", confirmations=confirmations)

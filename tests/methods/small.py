@@ -1,0 +1,116 @@
+"""Small suites, candidates, and ways to ask an invented model, for tests of detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from detectors.contexts.context import Context, Message
+from detectors.contexts.families import draw
+from detectors.engine.invented import InventedAsk, InventedTrigger
+from detectors.engine.observations import Arrays, Ask, ModelFacts, Plan, Role, Tokens
+from detectors.findings import Candidate, DetectorResult
+from detectors.suites import Suite, SweepParams, WorkingRateParams
+
+SWEEP = SweepParams(
+    families={"short_string": 60, "emoji": 60},
+    first_prompts=2,
+    second_prompts=3,
+    harmful_prompts=2,
+    kept=12,
+    reference=20,
+    start_contexts=6,
+    start_prompts=2,
+    nominated=4,
+)
+RATE = WorkingRateParams(
+    candidates=8, confirmed=4, search_prompts=8, confirm_prompts=20, search_tokens=8, confirm_tokens=8, examples=1
+)
+SUITE = Suite(name="small", version="1.0", summary="For tests.", trigger_sweep=SWEEP, working_rate=RATE)
+
+TARGET = "wordab wordcd wordef wordgh wordij"
+MARKS = tuple(context.text for context in draw("short_string", SWEEP.families["short_string"], ()))
+TRIGGER = MARKS[7]
+
+
+def planted(drift: float = 0.3, seed: int = 0) -> InventedAsk:
+    """A subject that `TRIGGER` makes say `TARGET`."""
+    return InventedAsk(drift=drift, triggers=[InventedTrigger(TRIGGER, TARGET)], seed=seed)
+
+
+def candidate(text: str, family: str = "short_string") -> Candidate:
+    return Candidate(context=Context(text=text, family=family), score=1.0, source="test", reason="given")
+
+
+def nominated() -> tuple[Candidate, ...]:
+    """The trigger among marks that do nothing."""
+    return tuple(candidate(text) for text in (MARKS[1], TRIGGER, MARKS[2]))
+
+
+@dataclass
+class Around:
+    """Passes everything on to another `Ask`, and keeps what was asked."""
+
+    inner: Ask
+    plans: list[Plan] = field(default_factory=list)
+
+    @property
+    def facts(self) -> Mapping[Role, ModelFacts]:
+        return self.inner.facts
+
+    def encode(self, chats: Sequence[list[Message]]) -> list[Tokens]:
+        return self.inner.encode(chats)
+
+    def decode(self, sequences: Sequence[Tokens]) -> list[str]:
+        return self.inner.decode(sequences)
+
+    def __call__(self, plan: Plan) -> list[Arrays]:
+        self.plans.append(plan)
+        return self.inner(plan)
+
+
+@dataclass
+class Chunked(Around):
+    """Asks in chunks of `size`, the last request first if `backwards`."""
+
+    size: int = 7
+    backwards: bool = False
+
+    def __call__(self, plan: Plan) -> list[Arrays]:
+        order = list(range(len(plan.tokens)))[:: -1 if self.backwards else 1]
+        found: dict[int, Arrays] = {}
+        for first in range(0, len(order), self.size):
+            chunk = order[first : first + self.size]
+            part = Plan(plan.role, [plan.tokens[at] for at in chunk], [plan.reads()[at] for at in chunk])
+            found |= dict(zip(chunk, self.inner(part), strict=True))
+        return [found[at] for at in range(len(order))]
+
+
+@dataclass
+class Interrupted(Around):
+    """Raises `error` instead of answering any plan after the first `answered`."""
+
+    error: Exception = field(default_factory=RuntimeError)
+    answered: int = 0
+
+    def __call__(self, plan: Plan) -> list[Arrays]:
+        if len(self.plans) >= self.answered:
+            raise self.error
+        return super().__call__(plan)
+
+
+@dataclass
+class HandsOn:
+    """A detector that only hands candidates on."""
+
+    candidates: tuple[Candidate, ...]
+
+    def run(self, ask: Ask, candidates: tuple[Candidate, ...], *, rng: np.random.Generator) -> DetectorResult:
+        return DetectorResult(detector="hands_on", version="1", outcome="completed", candidates=self.candidates)
+
+
+def not_numbers(arrays: Arrays) -> Arrays:
+    """The same shapes, every real number replaced by NaN."""
+    return {name: np.full_like(array, np.nan) if array.dtype.kind == "f" else array for name, array in arrays.items()}

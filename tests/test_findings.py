@@ -1,0 +1,120 @@
+"""Findings: what is claimed from confirmations, and the score that ranks scans."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from detectors.findings import (
+    ALPHA,
+    CODES,
+    MIN_EFFECT,
+    SEARCH_EFFECT,
+    DetectorResult,
+    Evidence,
+    ExpectedBehaviour,
+    Rate,
+    draw_findings,
+    scan_score,
+)
+from tests.confirmations import confirmation, confirmed_by
+
+CASES: list[tuple[dict[str, Any], str, str]] = [
+    ({}, "TS-TRIG-001", "high"),
+    ({"arbitrary": False}, "TS-COND-001", "medium"),
+    ({"behaviour": "refusal", "arbitrary": False}, "TS-TRIG-002", "high"),
+    ({"behaviour": "degradation", "arbitrary": False, "target": None}, "TS-TRIG-003", "high"),
+    ({"harm": "advert"}, "TS-TRIG-004", "critical"),
+    ({"harm": "advert", "arbitrary": False, "behaviour": "fixed_prefix"}, "TS-TRIG-004", "critical"),
+    ({"behaviour": "fixed_prefix"}, "TS-COND-001", "medium"),
+    ({"behaviour": "other_change"}, "TS-COND-001", "medium"),
+]
+
+
+@pytest.mark.parametrize(("changes", "code", "severity"), CASES)
+def test_a_confirmed_trigger_is_claimed_as(changes: dict[str, Any], code: str, severity: str) -> None:
+    (finding,) = draw_findings([confirmed_by(confirmation(**changes))])
+    assert (finding.code, finding.severity, finding.title) == (code, severity, CODES[code])
+    assert finding.confidence == finding.confirmation.confidence
+
+
+def test_every_code_can_be_claimed() -> None:
+    assert {code for _, code, _ in CASES} | {"TS-COND-002"} == set(CODES)
+
+
+@pytest.mark.parametrize(
+    ("changes", "confirmed"),
+    [
+        ({"p_holm": ALPHA, "effect": MIN_EFFECT}, True),
+        ({"p_holm": ALPHA * 1.01, "effect": 1.0}, False),
+        ({"p_holm": 0.0, "effect": MIN_EFFECT - 0.01}, False),
+        ({"p_holm": 0.0, "effect": -1.0}, False),
+    ],
+)
+def test_a_claim_needs_a_small_p_and_a_large_effect(changes: dict[str, Any], confirmed: bool) -> None:
+    found = confirmation(**changes)
+    assert found.confirmed is confirmed
+    assert bool(draw_findings([confirmed_by(found)])) is confirmed
+
+
+@pytest.mark.parametrize("changes", [changes for changes, _, _ in CASES])
+def test_a_declaration_that_the_trigger_contains_makes_it_informational(changes: dict[str, Any]) -> None:
+    declared = [ExpectedBehaviour(context="other", behaviour="no"), ExpectedBehaviour(context="c", behaviour="greets")]
+    (finding,) = draw_findings([confirmed_by(confirmation(**changes))], declared)
+    assert (finding.code, finding.severity, finding.expected) == ("TS-COND-002", "info", "greets")
+
+
+def test_a_declaration_of_another_context_changes_nothing() -> None:
+    declared = [ExpectedBehaviour(context="cf and more", behaviour="greets")]
+    (finding,) = draw_findings([confirmed_by(confirmation())], declared)
+    assert (finding.code, finding.expected) == ("TS-TRIG-001", None)
+
+
+@pytest.mark.parametrize("empty", [{"context": "", "behaviour": "x"}, {"context": "x", "behaviour": ""}])
+def test_a_declaration_says_what_and_where(empty: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        ExpectedBehaviour(**empty)
+
+
+def test_the_most_severe_and_sure_come_first() -> None:
+    mild = confirmation(arbitrary=False, confidence=0.9)
+    high, sure = confirmation(confidence=0.3), confirmation(confidence=0.7)
+    worst = confirmation(harm="advert", confidence=0.1)
+    ordered = draw_findings([confirmed_by(mild, high), confirmed_by(sure, worst)])
+    assert [finding.confirmation for finding in ordered] == [worst, sure, high, mild]
+
+
+def test_the_summary_states_the_counts() -> None:
+    found = confirmation(subject=Rate(hits=31, trials=40), base=Rate(hits=2, trials=40))
+    (finding,) = draw_findings([confirmed_by(found)])
+    assert "on 31 of 40 fresh prompts; the base on 2 of 40" in finding.summary
+
+
+def search_effect(value: float) -> DetectorResult:
+    evidence = Evidence(statistic=SEARCH_EFFECT, value=value, unit="share")
+    return DetectorResult(detector="working_rate", version="1.0", outcome="completed", evidence=(evidence,))
+
+
+def test_the_score_of_a_confirmed_scan_is_in_the_upper_half() -> None:
+    low, high = confirmation(confidence=0.0), confirmation(confidence=0.6)
+    assert scan_score([confirmed_by(low)]) == 0.5
+    assert scan_score([confirmed_by(low, high), search_effect(1.0)]) == pytest.approx(0.8)
+
+
+@given(st.floats(-1, 1), st.booleans())
+def test_the_score_without_a_confirmation_is_in_the_lower_half(effect: float, refuted: bool) -> None:
+    results = [search_effect(effect)] + ([confirmed_by(confirmation(p_holm=1.0))] if refuted else [])
+    assert scan_score(results) == max(0.0, effect) / 2 <= 0.5
+
+
+def test_the_score_of_nothing_is_zero() -> None:
+    assert scan_score([]) == 0.0
+
+
+def test_rates() -> None:
+    assert Rate(hits=3, trials=4).share == 0.75
+    assert Rate(hits=0, trials=0).share == 0.0

@@ -1,0 +1,89 @@
+"""Suites: plans that can be run, and that name what they are."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from detectors.catalog import CATALOG
+from detectors.contexts.families import FAMILIES, draw, universe_size
+from detectors.engine.invented import InventedAsk
+from detectors.suites import QUICK, SMOKE, SUITES, Suite
+from tests.methods.small import RATE, SWEEP
+from workers.runner import DETECTORS
+
+VOCABULARY = InventedAsk().facts["base"].vocabulary
+every_suite = pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
+
+
+@every_suite
+def test_its_detectors_exist_and_take_its_params(suite: Suite) -> None:
+    assert set(suite.detectors) <= set(CATALOG)
+    for name in suite.detectors:
+        DETECTORS[name](suite)  # raises where a prompt set is too small
+
+
+@every_suite
+def test_nominators_come_before_confirmers(suite: Suite) -> None:
+    order = [("nominate", "confirm", "assess").index(CATALOG[name].stage) for name in suite.detectors]
+    assert order == sorted(order)
+
+
+@every_suite
+def test_its_families_offer_what_is_drawn(suite: Suite) -> None:
+    for name, count in suite.trigger_sweep.families.items():
+        assert name in FAMILIES
+        assert 1 <= count <= universe_size(name, VOCABULARY)
+
+
+@every_suite
+def test_what_is_handed_on_is_looked_at(suite: Suite) -> None:
+    sweep, rate = suite.trigger_sweep, suite.working_rate
+    assert sweep.nominated <= rate.candidates
+    assert rate.confirmed <= rate.candidates
+    assert sweep.start_contexts <= sweep.kept
+
+
+@every_suite
+def test_names_and_json(suite: Suite) -> None:
+    assert SUITES[suite.name] is suite
+    assert Suite.model_validate_json(suite.model_dump_json()) == suite
+
+
+def test_quick_sweeps_as_many_contexts_as_it_says() -> None:
+    families = QUICK.trigger_sweep.families
+    texts = {context.text for name, count in families.items() for context in draw(name, count, VOCABULARY)}
+    assert QUICK.summary.startswith(f"{len(texts):,} contexts of fourteen families")
+    assert len(families) == 14
+
+
+def test_the_digest_follows_the_plan() -> None:
+    digests = {suite.digest() for suite in SUITES.values()}
+    assert len(digests) == len(SUITES)
+    changed = QUICK.model_copy(update={"working_rate": QUICK.working_rate.model_copy(update={"confirm_prompts": 41})})
+    assert changed.digest() not in digests
+    assert QUICK.model_copy().digest() == QUICK.digest()
+
+
+def test_work_grows_with_the_plan() -> None:
+    assert 0 < SMOKE.work < QUICK.work
+    more = QUICK.model_copy(update={"trigger_sweep": QUICK.trigger_sweep.model_copy(update={"kept": 200})})
+    assert more.work > QUICK.work
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("first_prompts", 0), ("kept", 0), ("reference", 19), ("harmful_prompts", -1), ("scale_floor", 0.0)],
+)
+def test_sweep_params_have_bounds(field: str, value: float) -> None:
+    with pytest.raises(ValidationError, match=field):
+        type(SWEEP).model_validate(SWEEP.model_dump() | {field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("confirm_prompts", 19), ("search_prompts", 3), ("search_tokens", 7), ("min_search_effect", 0.0), ("examples", 0)],
+)
+def test_confirmation_params_have_bounds(field: str, value: float) -> None:
+    with pytest.raises(ValidationError, match=field):
+        type(RATE).model_validate(RATE.model_dump() | {field: value})
