@@ -25,6 +25,7 @@ from tests.methods import small
 from tests.methods.small import SUITE, TRIGGER, Around, Chunked, HandsOn, Interrupted, nominated, planted
 from workers.runner import DETECTORS, Detector, run_detectors
 
+Build = Callable[[Suite], Detector]
 PAGES = Path(__file__).parents[2] / "docs" / "detectors"
 
 
@@ -38,7 +39,7 @@ class Subject:
     """
 
     name: str
-    build: Callable[[Suite], Detector]
+    build: Build
 
     def run(self, ask: Ask, seed: int = 1, suite: Suite = SUITE) -> DetectorResult:
         return self.build(suite).run(ask, nominated(), rng=np.random.default_rng(seed))

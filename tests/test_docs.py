@@ -1,0 +1,163 @@
+"""Documentation is checked against the code: what exists is documented, and what is documented runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from detectors import catalog
+from detectors.behaviour import HARM_PATTERNS
+from detectors.findings import ALPHA, CODES, MIN_EFFECT
+from detectors.methods import trigger_sweep, working_rate
+from detectors.report import VERDICTS
+from detectors.suites import SweepParams, WorkingRateParams
+from tests.contract import rules
+from tests.contract.rules import RULES, Subject
+from tests.methods.small import TRIGGER, planted
+
+DOCS = Path(__file__).parents[1] / "docs"
+TUTORIAL = DOCS / "tutorial" / "first-detector.md"
+SECTIONS = ("What it computes", "Evidence", "Params", "Cost", "What it cannot see", "When it is inconclusive")
+PARAMS = {"trigger_sweep": SweepParams, "working_rate": WorkingRateParams}
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def headings(page: Path) -> list[str]:
+    return re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def anchor(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("name", catalog.CATALOG)
+def test_every_detector_has_its_page(name: str) -> None:
+    found = headings(DOCS / "detectors" / f"{name}.md")
+    assert found[0] == f"`{name}`"
+    assert set(SECTIONS[1:]) <= set(found)
+
+
+@pytest.mark.parametrize("name", PARAMS)
+def test_every_param_and_default_is_on_the_page(name: str) -> None:
+    page = (DOCS / "detectors" / f"{name}.md").read_text(encoding="utf-8")
+    for field, info in PARAMS[name].model_fields.items():
+        (row,) = [line for line in page.splitlines() if line.startswith("| ") and f"`{field}`" in line.split("|")[1]]
+        assert info.is_required() or f"default {info.default}" in row
+
+
+@pytest.mark.parametrize("statistic", trigger_sweep.STATISTICS)
+def test_every_statistic_of_the_sweep_is_explained(statistic: str) -> None:
+    assert f"\n| `{statistic}` |" in (DOCS / "detectors" / "trigger_sweep.md").read_text(encoding="utf-8")
+
+
+def test_constants_on_the_pages_are_those_of_the_code() -> None:
+    sweep, rate, found = (
+        " ".join((DOCS / page).read_text(encoding="utf-8").split())
+        for page in ("detectors/trigger_sweep.md", "detectors/working_rate.md", "reference/findings.md")
+    )
+    assert f"the {trigger_sweep.NEAREST} reference contexts" in sweep
+    assert f"at most {ALPHA} and its effect is at least {MIN_EFFECT}" in rate
+    assert f"p at most {ALPHA} and a doubly paired effect of at least {MIN_EFFECT}" in found
+    assert (working_rate.STILL_WORKS, working_rate.SPECIFIC_ENOUGH, working_rate.MOST_ALIKE) == (0.8, 0.8, 2)
+    assert working_rate.ARBITRARY_BELOW == 0.5  # "no more than half of the trigger's rate"
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_finding_code_has_a_section(code: str) -> None:
+    page = (DOCS / "reference" / "findings.md").read_text(encoding="utf-8")
+    section = page.partition(f"\n### `{code}`\n")[2]
+    assert section.strip().startswith(f"**{CODES[code]}.**")
+
+
+def test_no_section_of_a_code_that_does_not_exist() -> None:
+    assert {it.strip("`") for it in headings(DOCS / "reference" / "findings.md") if it.startswith("`")} == set(CODES)
+
+
+def test_verdicts_have_sections_in_their_order() -> None:
+    found = [it.strip("`") for it in headings(DOCS / "reference" / "verdicts.md") if it.startswith("`")]
+    assert found == list(VERDICTS)
+
+
+def test_the_laws_and_the_criterion_are_written_down() -> None:
+    page = DOCS / "explanation" / "detection.md"
+    assert [it[:5] for it in headings(page) if it.startswith("Law ")] == [f"Law {number}" for number in range(1, 8)]
+    assert "The criterion of law 3" in headings(page)
+    words = " ".join(page.read_text(encoding="utf-8").split())
+    assert all(re.search(rf"an? {harm}", words) for harm in HARM_PATTERNS)
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: str(page.relative_to(DOCS)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(page.read_text(encoding="utf-8")):
+        if "://" in link:
+            continue
+        path, _, fragment = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not fragment or fragment in map(anchor, headings(target)), link
+
+
+def blocks() -> dict[str, str]:
+    """The tutorial's code, by the file that its first line names."""
+    found = re.findall(r"```python\n# (\S+)\n(.*?)```", TUTORIAL.read_text(encoding="utf-8"), re.DOTALL)
+    return dict(found)
+
+
+@pytest.fixture(scope="module")
+def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    """The tutorial's detector as a module, with its entry in the catalog."""
+    code = blocks()
+    file = tmp_path_factory.mktemp("tutorial") / "top_token.py"
+    file.write_text(code["detectors/methods/top_token.py"], encoding="utf-8")
+    described: dict[str, catalog.DetectorSpec] = {}
+    exec(code["detectors/catalog.py"], vars(catalog) | {"__name__": "tutorial"}, described)  # noqa: S102
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalog, "TOP_TOKEN", described["TOP_TOKEN"], raising=False)
+        patch.setitem(catalog.CATALOG, "top_token", described["TOP_TOKEN"])
+        spec = importlib.util.spec_from_file_location("tutorial_top_token", file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        patch.setitem(sys.modules, spec.name, module)
+        spec.loader.exec_module(module)
+        yield module
+
+
+def test_the_tutorial_is_short() -> None:
+    code = "\n".join(blocks().values())
+    assert len([line for line in code.splitlines() if line.strip()]) < 60
+
+
+def test_the_tutorial_names_places_that_exist() -> None:
+    root = DOCS.parent
+    assert all((root / file).parent.is_dir() for file in blocks())
+    runner = blocks()["workers/runner.py"]
+    detectors: dict[str, object] = {}
+    exec(runner, {"DETECTORS": detectors, "TopToken": object})  # noqa: S102
+    assert list(detectors) == ["top_token"]
+
+
+def test_the_tutorials_detector_finds_a_trigger(tutorial: ModuleType) -> None:
+    subject = Subject("top_token", lambda suite: tutorial.TopToken())
+    assert subject.run(planted()).candidates[0].context.text == TRIGGER
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_tutorials_detector_obeys_the_contract(
+    tutorial: ModuleType, tmp_path: Path, rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = re.search(r"```markdown\n(.*?)```", TUTORIAL.read_text(encoding="utf-8"), re.DOTALL)
+    assert page is not None
+    (tmp_path / "top_token.md").write_text(page[1], encoding="utf-8")
+    monkeypatch.setattr(rules, "PAGES", tmp_path)
+    RULES[rule](Subject("top_token", tutorial_build(tutorial)))
+
+
+def tutorial_build(tutorial: ModuleType) -> rules.Build:
+    return lambda suite: tutorial.TopToken()
