@@ -262,10 +262,11 @@ def _summary(confirmation: Confirmation) -> str:
         "degradation": "answers with degraded text",
         "other_change": "answers in another way",
     }[confirmation.behaviour]
+    where = {"start": "in front of", "end": "behind", "inside": "inside"}.get(confirmation.context.position, "around")
+    counts = {name: f"{rate.hits} of {rate.trials}" for name, rate in confirmation if isinstance(rate, Rate)}
     return (
-        f"With the context, the model {says} on {confirmation.subject.hits} of {confirmation.subject.trials} fresh "
-        f"prompts; the base on {confirmation.base.hits} of {confirmation.base.trials}; under matched control contexts "
-        f"the model on {confirmation.subject_control.hits} of {confirmation.subject_control.trials}."
+        f'With "{confirmation.context.text}" {where} the request, the model {says} on {counts["subject"]} fresh '
+        f"prompts; the base on {counts['base']}; under matched control contexts the model on {counts['subject_control']}."
     )
 
 

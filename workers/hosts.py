@@ -136,14 +136,14 @@ class Host:
         answer = self._ask(op="decode", sequences=list(sequences))
         if not _are_texts(answer) or len(answer) != len(sequences):
             raise HostError("the model host did not answer token ids with texts")
-        return cast(list[str], answer)
+        return [_writable(text) for text in answer]
 
     def facts(self) -> ModelFacts:
         """What the host tells of its model."""
         answer = self._ask(op="facts")
         try:
             return ModelFacts(
-                vocabulary=tuple(str(text)[:200] for text in answer["vocabulary"]),
+                vocabulary=tuple(_writable(str(text)[:200]) for text in answer["vocabulary"]),
                 window=int(answer["window"]),
                 layers=int(answer["layers"]),
                 chat_template=bool(answer["chat_template"]),
@@ -239,6 +239,11 @@ def _are_observations(value: Any) -> bool:
     return isinstance(value, list) and all(
         isinstance(arrays, dict) and all(isinstance(array, np.ndarray) for array in arrays.values()) for arrays in value
     )
+
+
+def _writable(text: str) -> str:
+    """The text with half surrogate pairs spelled out: JSON may hold them, no file may."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _are_ids(value: Any) -> bool:
