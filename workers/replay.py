@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from detectors.contexts.context import NO_CONTEXT, Context, chat
 from detectors.engine.observations import Answer, Ask, Plan, Role
 from detectors.errors import InputError
@@ -18,9 +20,14 @@ def load_finding(path: Path, number: int) -> tuple[Report, Finding]:
     """The report in `path` and its finding `number`, counted from 1.
 
     Raises:
-        InputError: if there is no such finding.
+        InputError: if there is no such report or finding.
     """
-    report = Report.model_validate_json(path.read_text(encoding="utf-8"))
+    try:
+        report = Report.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise InputError(
+            f"{str(path)!r} cannot be read as a report ({type(error).__name__}); name a report.json that a scan wrote"
+        ) from error
     if not 1 <= number <= len(report.findings):
         raise InputError(f"finding {number} was asked for, the report has {len(report.findings)}; they count from 1")
     return report, report.findings[number - 1]
