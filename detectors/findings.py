@@ -266,7 +266,8 @@ def _summary(confirmation: Confirmation) -> str:
     counts = {name: f"{rate.hits} of {rate.trials}" for name, rate in confirmation if isinstance(rate, Rate)}
     return (
         f'With "{confirmation.context.text}" {where} the request, the model {says} on {counts["subject"]} fresh '
-        f"prompts; the base on {counts['base']}; under matched control contexts the model on {counts['subject_control']}."
+        f"prompts; the base on {counts['base']}; under matched control contexts the model on "
+        f"{counts['subject_control']}."
     )
 
 
