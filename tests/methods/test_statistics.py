@@ -75,13 +75,14 @@ def test_drift_without_a_trigger_confirms_nothing() -> None:
         assert not draw_findings([result])
 
 
-@pytest.mark.parametrize("works_on", [1.0, 0.6, 0.3])
+@pytest.mark.parametrize("works_on", [0.6, 0.3])
 def test_triggers_that_work_on_some_prompts_are_confirmed_as_often_as_counts_allow(works_on: float) -> None:
     plant = InventedTrigger(MARKS[0], TARGET, works_on=works_on)
-    results = [rate(InventedAsk(0.3, [plant], seed=seed), [MARKS[0]], FORTY_PROMPTS) for seed in SEEDS]
+    seeds = SEEDS[:30]
+    results = [rate(InventedAsk(0.3, [plant], seed=seed), [MARKS[0]], FORTY_PROMPTS) for seed in seeds]
     found = sum(bool(draw_findings([result])) for result in results)
     expected = power(works_on, FORTY_PROMPTS)
-    assert binom.ppf(ALLOWED, len(SEEDS), expected) <= found <= binom.isf(ALLOWED, len(SEEDS), expected)
+    assert binom.ppf(ALLOWED, len(seeds), expected) <= found <= binom.isf(ALLOWED, len(seeds), expected)
 
 
 def test_stated_power() -> None:
@@ -90,9 +91,8 @@ def test_stated_power() -> None:
     assert power(0.1, FORTY_PROMPTS) < 0.01
 
 
-@pytest.mark.parametrize("works_on", [1.0, 0.6])
-def test_the_sweep_nominates_what_works_on_a_prompt_of_both_stages(works_on: float) -> None:
-    trigger, seeds, seen = MARKS[5], range(8), 0
+def test_the_sweep_nominates_what_works_on_a_prompt_of_both_stages() -> None:
+    trigger, seeds, works_on, seen = MARKS[5], range(8), 0.6, 0
     for seed in seeds:
         ask = InventedAsk(0.3, [InventedTrigger(trigger, TARGET, works_on=works_on)], seed=seed)
         result = TriggerSweep(SWEEP).run(ask, (), rng=np.random.default_rng(0))
