@@ -216,7 +216,7 @@ def test_answers_end_before_a_stop_token(llama: Any) -> None:
 
 
 def test_nothing_depends_on_batches_order_or_sharing(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    queries = reads_of_all_kinds([tokens for tokens in grid() if len(tokens) > 1])
+    queries = reads_of_all_kinds([tokens for tokens in grid() if len(tokens) > 1][::2])
     together = engine(network).observe(queries)
     assert_same(engine(network, share=False).observe(queries), together)
     assert_same(engine(network, memory_budget=1).observe(queries), together)
