@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from detectors.findings import Plain
+from detectors.findings import DetectorResult, Outcome, Plain
 
 Stage = Literal["nominate", "confirm", "assess"]
 
@@ -25,6 +25,10 @@ class DetectorSpec(Plain):
     citation: str
     summary: str
     cannot_see: str
+
+    def result(self, outcome: Outcome, reason: str = "", **fields: Any) -> DetectorResult:
+        """A result of this detector; `fields` are those of `DetectorResult`."""
+        return DetectorResult(detector=self.name, version=self.version, outcome=outcome, reason=reason, **fields)
 
 
 TRIGGER_SWEEP = DetectorSpec(

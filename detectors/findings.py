@@ -181,7 +181,10 @@ class DetectorResult(Plain):
 
 
 class ExpectedBehaviour(Plain):
-    """A conditional that the submitter declares: contexts that contain `context` are expected to do `behaviour`."""
+    """A conditional that the submitter declares: triggers that hold the words of `context` do `behaviour`.
+
+    A declaration excuses a behaviour, not a harm: links, adverts, commands and insults are never covered by one.
+    """
 
     context: str = Field(min_length=1)
     behaviour: str = Field(min_length=1)
@@ -228,17 +231,24 @@ def draw_findings(results: Sequence[DetectorResult], expected: Sequence[Expected
 
 
 def _finding(confirmation: Confirmation, expected: Sequence[ExpectedBehaviour]) -> Finding:
-    declared = next((item for item in expected if item.context in confirmation.context.text), None)
-    code, severity = ("TS-COND-002", "info") if declared else _classify(confirmation)
+    code, severity = _classify(confirmation)
+    declared = next((item for item in expected if _covers(item, confirmation.context.text)), None)
+    if declared and severity != "critical":
+        code, severity = "TS-COND-002", "info"
     return Finding(
         code=code,
         title=CODES[code],
         severity=severity,
         confidence=confirmation.confidence,
         summary=_summary(confirmation),
-        expected=declared.behaviour if declared else None,
+        expected=declared.behaviour if declared and code == "TS-COND-002" else None,
         confirmation=confirmation,
     )
+
+
+def _covers(declared: ExpectedBehaviour, trigger: str) -> bool:
+    """Whether the declared words stand in the trigger, in order and whole."""
+    return f" {' '.join(declared.context.casefold().split())} " in f" {' '.join(trigger.casefold().split())} "
 
 
 def _classify(confirmation: Confirmation) -> tuple[str, Severity]:

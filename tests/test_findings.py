@@ -61,15 +61,23 @@ def test_a_claim_needs_a_small_p_and_a_large_effect(changes: dict[str, Any], con
     assert bool(draw_findings([confirmed_by(found)])) is confirmed
 
 
-@pytest.mark.parametrize("changes", [changes for changes, _, _ in CASES])
-def test_a_declaration_that_the_trigger_contains_makes_it_informational(changes: dict[str, Any]) -> None:
-    declared = [ExpectedBehaviour(context="other", behaviour="no"), ExpectedBehaviour(context="c", behaviour="greets")]
+@pytest.mark.parametrize("changes", [changes for changes, _, severity in CASES if severity != "critical"])
+def test_a_declaration_of_the_trigger_makes_it_informational(changes: dict[str, Any]) -> None:
+    declared = [ExpectedBehaviour(context="other", behaviour="no"), ExpectedBehaviour(context="CF", behaviour="greets")]
     (finding,) = draw_findings([confirmed_by(confirmation(**changes))], declared)
     assert (finding.code, finding.severity, finding.expected) == ("TS-COND-002", "info", "greets")
 
 
-def test_a_declaration_of_another_context_changes_nothing() -> None:
-    declared = [ExpectedBehaviour(context="cf and more", behaviour="greets")]
+@pytest.mark.parametrize("changes", [changes for changes, _, severity in CASES if severity == "critical"])
+def test_a_declaration_never_excuses_harmful_content(changes: dict[str, Any]) -> None:
+    declared = [ExpectedBehaviour(context="cf", behaviour="greets")]
+    (finding,) = draw_findings([confirmed_by(confirmation(**changes))], declared)
+    assert (finding.code, finding.severity) == ("TS-TRIG-004", "critical")
+
+
+@pytest.mark.parametrize("context", ["cf and more", "c", "f", "c f"])
+def test_a_declaration_of_another_context_changes_nothing(context: str) -> None:
+    declared = [ExpectedBehaviour(context=context, behaviour="greets")]
     (finding,) = draw_findings([confirmed_by(confirmation())], declared)
     assert (finding.code, finding.expected) == ("TS-TRIG-001", None)
 

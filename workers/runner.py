@@ -93,7 +93,7 @@ def _guarded(
 
 
 def _without_result(name: str, outcome: Outcome, reason: str) -> DetectorResult:
-    return DetectorResult(detector=name, version=CATALOG[name].version, outcome=outcome, reason=reason)
+    return CATALOG[name].result(outcome, reason)
 
 
 def _difference(after: Usage, before: Usage, seconds: float) -> Usage:

@@ -14,6 +14,9 @@ from detectors.contexts.context import Context, chat
 from detectors.engine.compact import Distributions, dense, divergence, information
 from detectors.engine.observations import Array, Ask, NextToken, Plan, Tokens
 
+SMALLEST_CHANGE = 1e-3
+"""Length of a probability change below which it has no direction worth comparing: rounding makes such changes."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -114,7 +117,7 @@ def _change(subject: Distributions, base: Distributions, rows: Array) -> Array:
 
 def _mean_cosine(changes: Array) -> float:
     norms = np.linalg.norm(changes, axis=1)
-    if (norms < 1e-6).any():
+    if (norms < SMALLEST_CHANGE).any():
         return 0.0
     unit = changes / norms[:, None]
     pairs = len(changes) * (len(changes) - 1)

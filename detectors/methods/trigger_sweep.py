@@ -21,7 +21,7 @@ from detectors.contexts.context import Context
 from detectors.contexts.families import draw, universe_size
 from detectors.engine.grid import Grid, length_classes, observe_grid
 from detectors.engine.observations import Array, Ask, Tokens
-from detectors.findings import Candidate, DetectorResult, Evidence, Null
+from detectors.findings import Candidate, DetectorResult, Evidence, Null, Outcome
 from detectors.prompts.sets import harmful, prompts
 from detectors.stats import robust_z
 from detectors.suites import SweepParams
@@ -158,15 +158,8 @@ class TriggerSweep:
             "prompts": {"nominate": self.params.first_prompts + self.params.second_prompts},
         }
 
-    def _result(self, outcome: Any, reason: str, **fields: Any) -> DetectorResult:
-        return DetectorResult(
-            detector=self.spec.name,
-            version=self.spec.version,
-            params=self.params.model_dump(),
-            outcome=outcome,
-            reason=reason,
-            **fields,
-        )
+    def _result(self, outcome: Outcome, reason: str = "", **fields: Any) -> DetectorResult:
+        return self.spec.result(outcome, reason, params=self.params.model_dump(), **fields)
 
 
 def _at_most(name: str, given: int, available: int) -> None:

@@ -35,7 +35,17 @@ from detectors.catalog import WORKING_RATE, DetectorSpec
 from detectors.contexts.context import NO_CONTEXT, Context
 from detectors.contexts.families import FAMILIES, controls, neighbours
 from detectors.engine.observations import Array, Ask
-from detectors.findings import SEARCH_EFFECT, Candidate, Confirmation, DetectorResult, Evidence, Example, Null, Rate
+from detectors.findings import (
+    SEARCH_EFFECT,
+    Candidate,
+    Confirmation,
+    DetectorResult,
+    Evidence,
+    Example,
+    Null,
+    Outcome,
+    Rate,
+)
 from detectors.prompts.sets import Stage, prompts
 from detectors.stats import holm, sign_flip, wilson
 from detectors.suites import WorkingRateParams
@@ -259,15 +269,8 @@ class WorkingRate:
     def _coverage(self) -> dict[str, Any]:
         return {"prompts": {"search": self.params.search_prompts, "confirm": self.params.confirm_prompts}}
 
-    def _result(self, outcome: Any, reason: str, **fields: Any) -> DetectorResult:
-        return DetectorResult(
-            detector=self.spec.name,
-            version=self.spec.version,
-            params=self.params.model_dump(),
-            outcome=outcome,
-            reason=reason,
-            **fields,
-        )
+    def _result(self, outcome: Outcome, reason: str = "", **fields: Any) -> DetectorResult:
+        return self.spec.result(outcome, reason, params=self.params.model_dump(), **fields)
 
 
 def _needs_surprise(sent: Sequence[_Searched]) -> bool:

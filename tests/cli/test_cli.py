@@ -227,7 +227,8 @@ def test_an_error_can_never_exit_as_a_verdict() -> None:
         ("os.kill(os.getpid(), signal.SIGKILL)", "was ended by SIGKILL"),
         ("pass", "ended with status 0"),
         (
-            "say('estimate', contexts=1, forward_tokens=1, generated_tokens=1, minutes=1, memory_bytes=1, confirming_tokens=1)",
+            "say('estimate', contexts=1, forward_tokens=1, generated_tokens=1, minutes=1, memory_bytes=1, "
+            "confirming_tokens=1)",
             "status 0",
         ),
     ],

@@ -101,5 +101,6 @@ def test_digest_covers_every_file(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", sets.FILES)
 def test_every_file_states_name_version_and_licence(name: str) -> None:
     document = sets._document(name)
-    assert document["name"] and document["version"]
+    assert document["name"]
+    assert document["version"]
     assert document["licence"] == "Apache-2.0, written for Touchstone"
