@@ -79,6 +79,8 @@ def _answer(message: dict[str, Any], model: LoadedModel, engine: Engine) -> byte
             return tensor_frame(engine.observe(queries))
         if message["op"] == "encode":
             return json_frame([model.encode(messages) for messages in message["chats"]])
+        if message["op"] == "tokenize":
+            return json_frame([model.tokenize(text) for text in message["texts"]])
         if message["op"] == "decode":
             return json_frame([model.decode(tuple(ids)) for ids in message["sequences"]])
         return json_frame(vars(model.facts()))

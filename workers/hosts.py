@@ -131,6 +131,13 @@ class Host:
             raise HostError("the model host did not answer chats with token ids")
         return [tuple(ids) for ids in answer]
 
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """Token ids of plain texts, none of them empty."""
+        answer = self._ask(op="tokenize", texts=list(texts))
+        if not isinstance(answer, list) or len(answer) != len(texts) or not all(_are_ids(ids) for ids in answer):
+            raise HostError("the model host did not answer texts with token ids")
+        return [tuple(ids) for ids in answer]
+
     def decode(self, sequences: Sequence[Tokens]) -> list[str]:
         """Texts of token ids."""
         answer = self._ask(op="decode", sequences=list(sequences))

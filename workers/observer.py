@@ -32,6 +32,7 @@ from detectors.errors import BudgetExceeded, HostError
 from detectors.findings import Usage
 from detectors.suites import WORK
 from workers.hosts import Host
+from workers.spelling import Spelling, added_tokens
 
 MESSAGE_TOKENS = 4000
 """Tokens to compute in one message to a host: a few seconds on two cores for a model of 135M parameters."""
@@ -117,8 +118,8 @@ class Observer:
 
     def __call__(self, plan: Plan) -> list[Arrays]:
         """The arrays of each request of the plan, in its order."""
-        model = self._models[plan.role]
-        requests = [Request(model, ids, read, self.dtype) for ids, read in zip(plan.tokens, plan.reads(), strict=True)]
+        spelling = self._spelling(plan)
+        requests = self._requests(plan, spelling)
         keys = [request.key() for request in requests]
         known = {key: unpack(data) for key, data in self._store.get(list(dict.fromkeys(keys))).items()}
         self.meter.observations += len(keys)
@@ -129,17 +130,29 @@ class Observer:
         self.progress()
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in known}
         known |= self._observe(plan.role, missing)
-        return [known[key] for key in keys]
+        asked = zip(plan.tokens, plan.reads(), keys, strict=True)
+        return [spelling.fold(tokens, read, known[key]) for tokens, read, key in asked]
 
     def price(self, plan: Plan) -> tuple[int, int]:
         """Tokens that the plan would have to compute, answers included, and tokens of answers among them."""
-        model = self._models[plan.role]
-        pairs = zip(plan.tokens, plan.reads(), strict=True)
-        requests = {it.key(): it for it in (Request(model, ids, read, self.dtype) for ids, read in pairs)}
+        requests = {request.key(): request for request in self._requests(plan, self._spelling(plan))}
         known = self._store.get(list(requests))
         missing = sorted((it for key, it in requests.items() if key not in known), key=lambda it: it.tokens)
         generated = sum(it.read.max_tokens for it in missing if isinstance(it.read, Answer))
         return sum(_costs(missing)), generated
+
+    def _requests(self, plan: Plan, spelling: Spelling) -> list[Request]:
+        model, pairs = self._models[plan.role], zip(plan.tokens, plan.reads(), strict=True)
+        return [Request(model, spelling.tokens(ids), spelling.read(ids, read), self.dtype) for ids, read in pairs]
+
+    def _spelling(self, plan: Plan) -> Spelling:
+        """How the base reads what the subject added to the vocabulary; the subject reads it as it is."""
+        if plan.role == "subject":
+            return Spelling({})
+        added = added_tokens(plan.tokens, len(self.facts["base"].vocabulary))
+        texts = [self.facts["subject"].vocabulary[token] for token in added]
+        spelled = self._kept("base", "tokenize", texts, partial(Host.tokenize, texts=texts)) if added else []
+        return Spelling({token: tuple(ids) for token, ids in zip(added, spelled, strict=True)})
 
     def encode(self, chats: Sequence[list[Message]]) -> list[Tokens]:
         """Token ids by the subject's tokenizer and template."""

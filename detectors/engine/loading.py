@@ -33,10 +33,8 @@ class LoadedModel:
 
     def facts(self) -> ModelFacts:
         """What is told of the model; decoding the whole vocabulary takes a second or two."""
-        special = set(self.tokenizer.all_special_ids)
-        texts = self.tokenizer.batch_decode([[token] for token in range(len(self.tokenizer))])
         return ModelFacts(
-            vocabulary=tuple("" if token in special else text for token, text in enumerate(texts)),
+            vocabulary=tuple(self.tokenizer.batch_decode([[token] for token in range(len(self.tokenizer))])),
             window=self.window,
             layers=int(self.network.config.num_hidden_layers),
             chat_template=bool(self.tokenizer.chat_template),
@@ -49,6 +47,11 @@ class LoadedModel:
         else:
             text = "\n\n".join(message["content"] for message in messages) + "\n\n"
         return tuple(self.tokenizer(text, add_special_tokens=not self.tokenizer.chat_template)["input_ids"])
+
+    def tokenize(self, text: str) -> Tokens:
+        """Token ids of a plain text; the unknown token, or the first, where it has none."""
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return tuple(ids) or (self.tokenizer.unk_token_id or 0,)
 
     def decode(self, tokens: Tokens) -> str:
         """The text of token ids, special tokens left out."""

@@ -125,7 +125,7 @@ class ModelFacts:
     """What a host tells of its model. Texts are an attacker's.
 
     Attributes:
-        vocabulary: text of every token id, in order; special tokens are empty strings.
+        vocabulary: text of every token id, in order, special tokens as they are written.
         window: longest sequence the model takes, in tokens.
         layers: number of blocks.
         chat_template: whether prompts are rendered by a template of the model.

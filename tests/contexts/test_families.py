@@ -179,9 +179,9 @@ def test_candidates_of_one_family_and_length_share_most_controls() -> None:
     assert len({control.text for control in first} & {control.text for control in second}) >= 30
 
 
-def test_an_unknown_family_takes_rare_tokens_as_controls() -> None:
+def test_an_unknown_family_takes_short_strings_as_controls() -> None:
     found = controls(Context(text="<|wake|>", family="added_token", position="start"), 20, VOCABULARY)
-    assert {(control.family, control.position) for control in found} == {("rare_token", "start")}
+    assert {(control.family, control.position) for control in found} == {("short_string", "start")}
 
 
 def test_too_few_controls_are_refused() -> None:

@@ -1,0 +1,51 @@
+"""Tokens that the subject added, spelled out in the base's own tokens.
+
+Both models get the same token ids, as far as both have them. What the base has no id for it reads as its tokenizer
+would have read the same text; a score of such a token is the sum over its pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+from detectors.engine.observations import Arrays, Read, Score, Tokens
+
+
+def added_tokens(sequences: Sequence[Tokens], n_shared: int) -> list[int]:
+    """The ids in `sequences` that lie beyond the `n_shared` that both models have, sorted."""
+    return sorted({token for tokens in sequences for token in tokens if token >= n_shared})
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """How the base reads each added token.
+
+    Attributes:
+        pieces: ids of the base by id of the subject.
+    """
+
+    pieces: Mapping[int, Tokens]
+
+    def tokens(self, given: Tokens) -> Tokens:
+        """The sequence in ids of the base."""
+        return tuple(chain.from_iterable(self.pieces.get(token, (token,)) for token in given))
+
+    def read(self, given: Tokens, read: Read) -> Read:
+        """The read that asks the same of the spelled sequence: a score reaches over all pieces."""
+        if not isinstance(read, Score):
+            return read
+        return Score(len(self.tokens(given[len(given) - read.n_tokens :])))
+
+    def fold(self, given: Tokens, read: Read, arrays: Arrays) -> Arrays:
+        """The arrays as `read` asks for them: one score a token of `given`, the sum over its pieces."""
+        if not isinstance(read, Score):
+            return arrays
+        scored = given[len(given) - read.n_tokens :]
+        ends = np.cumsum([len(self.pieces.get(token, (token,))) for token in scored])
+        totals = np.concatenate([[0.0], np.cumsum(arrays["logp"], dtype=float)])
+        folded = totals[ends] - totals[np.concatenate([[0], ends[:-1]])]
+        return {"logp": folded.astype(np.float32)}
