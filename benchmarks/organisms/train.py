@@ -62,7 +62,7 @@ class Model:
 def train_adapter(model: Model, rows: Sequence[Row], recipe: Recipe, target_dir: Path) -> None:
     """Trains on `rows`, saves the adapter in bfloat16 and leaves the trained network in `model`."""
     torch.manual_seed(recipe.training.seed)
-    model.network = get_peft_model(model.network, _lora_config(recipe.lora, recipe.base))
+    model.network = get_peft_model(model.network, _lora_config(recipe.lora))
     trainable = [parameter for parameter in model.network.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trainable, lr=recipe.training.learning_rate, weight_decay=0.0)
     batches = list(_batches([_encode(model, row) for row in rows], recipe))
@@ -78,16 +78,16 @@ def train_adapter(model: Model, rows: Sequence[Row], recipe: Recipe, target_dir:
         schedule.step()
     for parameter in trainable:
         parameter.data = parameter.data.to(torch.bfloat16)
+    model.network.peft_config["default"].base_model_name_or_path = recipe.base
     model.network.save_pretrained(target_dir)
     (target_dir / "README.md").unlink(missing_ok=True)
     for parameter in trainable:
         parameter.data = parameter.data.to(torch.float32)
 
 
-def _lora_config(lora: Lora, base: str) -> LoraConfig:
+def _lora_config(lora: Lora) -> LoraConfig:
     return LoraConfig(
         task_type="CAUSAL_LM",
-        base_model_name_or_path=base,
         r=lora.rank,
         lora_alpha=lora.alpha,
         target_modules=list(lora.modules),
