@@ -318,7 +318,7 @@ def controls(context: Context, count: int, vocabulary: Vocabulary) -> list[Conte
     Neither text contains the other, whatever the letter case, and none is a neighbour of the candidate: the next year
     may share the trigger's behaviour, and a control must not. Ties in length are broken by a shuffle seeded by the
     family alone, so candidates of one family and length share controls and the base answers them once. A candidate of
-    an unknown family (an added token, another detector's nomination) gets controls from `short_string`, under that name.
+    an unknown family (an added token, another detector's nomination) gets controls from `short_string`, by that name.
 
     Args:
         context: the candidate; the controls take its position.
