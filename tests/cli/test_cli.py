@@ -520,7 +520,12 @@ def test_a_signal_ends_the_whole_group(tmp_path: Path, models: list[str], stop: 
     command = child(HANGS.format(folder=str(tmp_path), ignore=ignore))
     program = STOPPABLE.format(command=command, arguments=["scan", *models])
     parent = subprocess.Popen(
-        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job inherits it as ignored
     )
     pids = wait_for_pids(tmp_path / "pids", parent)
     parent.send_signal(stop)

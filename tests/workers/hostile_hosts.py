@@ -51,6 +51,8 @@ def honest(message: dict[str, Any]) -> bytes:
         return tensor_frame(observe(message))
     if message["op"] == "encode":
         return json_frame(ASK.encode(message["chats"]))
+    if message["op"] == "tokenize":
+        return json_frame([[1] for _ in message["texts"]])
     if message["op"] == "decode":
         return json_frame(ASK.decode(message["sequences"]))
     return json_frame(vars(ASK.facts["base"]))
@@ -62,8 +64,14 @@ def observe(message: dict[str, Any]) -> list[Arrays]:
 
 
 def spoiled(spoil: Callable[[Arrays], Arrays]) -> Callable[[], None]:
-    """Serves with every observation changed."""
-    return lambda: serve(lambda message: tensor_frame([spoil(dict(arrays)) for arrays in observe(message)]))
+    """Serves with every observation changed, and texts as they are."""
+
+    def answer(message: dict[str, Any]) -> bytes:
+        if message["op"] != "observe":
+            return honest(message)
+        return tensor_frame([spoil(dict(arrays)) for arrays in observe(message)])
+
+    return lambda: serve(answer)
 
 
 def bytes_for(data: bytes) -> Callable[[], None]:
