@@ -150,7 +150,10 @@ class Observer:
         if plan.role == "subject":
             return Spelling({})
         added = added_tokens(plan.tokens, len(self.facts["base"].vocabulary))
-        texts = [self.facts["subject"].vocabulary[token] for token in added]
+        known = self.facts["subject"].vocabulary
+        if added and added[-1] >= len(known):
+            raise HostError(f"the model host answered token id {added[-1]}, its vocabulary has {len(known)}")
+        texts = [known[token] for token in added]
         spelled = self._kept("base", "tokenize", texts, partial(Host.tokenize, texts=texts)) if added else []
         return Spelling({token: tuple(ids) for token, ids in zip(added, spelled, strict=True)})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ import pytest
 
 from app.core.stores.observations import SqliteStore
 from detectors.catalog import TRIGGER_SWEEP
-from detectors.contexts.context import NO_CONTEXT, chat
-from detectors.engine.invented import InventedAsk
+from detectors.contexts.context import NO_CONTEXT, Message, chat
+from detectors.engine.invented import VOCABULARY_SIZE, InventedAsk
 from detectors.engine.observations import Answer, Arrays, ModelId, NextToken, Plan, Read, Role, Score, Tokens
 from detectors.errors import BudgetExceeded, HostError, ScanCancelled
 from detectors.suites import SMOKE
@@ -269,9 +269,11 @@ def test_a_host_that_answers_nan_leaves_the_sweep_inconclusive(observe: Callable
         """Texts by invention, numbers by hosts."""
 
         facts = honest.facts
-        encode = staticmethod(honest.encode)
         decode = staticmethod(honest.decode)
         __call__ = staticmethod(observe(hosts))
+
+        def encode(self, chats: Sequence[list[Message]]) -> list[Tokens]:
+            return [tuple(token % VOCABULARY_SIZE for token in tokens) for tokens in honest.encode(chats)]
 
     small = SMOKE.trigger_sweep.model_copy(update={"families": {"literature": 20}, "first_prompts": 1})
     results = run_detectors(SMOKE.model_copy(update={"trigger_sweep": small}), Mixed(), seed=0)
