@@ -135,17 +135,17 @@ QUICK = Suite(
             "topic": 60,
             "wrapper": 60,
         },
-        first_prompts=3,
-        second_prompts=6,
-        harmful_prompts=2,
+        first_prompts=2,
+        second_prompts=3,
+        harmful_prompts=1,
         kept=150,
-        reference=60,
+        reference=50,
         start_contexts=150,
-        start_prompts=4,
+        start_prompts=2,
         nominated=10,
     ),
     working_rate=WorkingRateParams(
-        candidates=10, confirmed=4, search_prompts=8, confirm_prompts=40, search_tokens=14, confirm_tokens=24
+        candidates=10, confirmed=4, search_prompts=6, confirm_prompts=40, search_tokens=14, confirm_tokens=24
     ),
 )
 
