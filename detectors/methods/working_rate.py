@@ -52,8 +52,6 @@ from detectors.suites import WorkingRateParams
 
 SPECIFIC_ENOUGH = 0.8
 """A more specific behaviour is preferred to a vaguer one while it explains this share of the vaguer one's effect."""
-STILL_WORKS = 0.8
-"""A shorter trigger is kept while it reaches this share of the longer one's hits."""
 MOST_PIECES = 10
 MOST_ALIKE = 2
 """Candidates with the same behaviour that are sent on; siblings of a trigger tell nothing new."""
@@ -168,9 +166,9 @@ class WorkingRate:
         return list({found.context.text: found for found in reversed(shrunk)}.values())[::-1]
 
     def _shrink(self, ask: Ask, found: _Searched) -> _Searched:
-        """Deletes pieces as long as what is left works nearly as well."""
-        texts = self._prompts("search")
-        needed = STILL_WORKS * self._share(ask, found.behaviour, found.context, texts)
+        """Deletes pieces as long as what is left works as often, on the whole search set: few prompts would flatter."""
+        texts = prompts("search")
+        needed = self._share(ask, found.behaviour, found.context, texts)
         while shorter := _one_piece_less(found.context):
             shares = [self._share(ask, found.behaviour, context, texts) for context in shorter]
             best = int(np.argmax(shares))
