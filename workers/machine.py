@@ -28,8 +28,7 @@ def preferred_device() -> str:
 def preferred_dtype(device: str) -> str:
     """bfloat16 on a GPU and where the processor multiplies it natively, else float32.
 
-    Without such instructions bfloat16 is emulated: on an Ice Lake core it ran at a quarter of the speed of float32
-    (`touchstone doctor` shows what a processor has).
+    Without such instructions bfloat16 is emulated and slower than float32; `touchstone doctor` shows what is there.
     """
     native = device == "cuda" or processor_flags() & set(NATIVE_BFLOAT16)
     return "bfloat16" if native else "float32"
