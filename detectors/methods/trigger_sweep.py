@@ -30,6 +30,8 @@ CLASS_SIZE = 50
 NEAREST = 30
 """Reference contexts that a context is compared with: those most like it in length."""
 REFERENCE_SEED = 20_26
+FLOORS = {"consistency": 0.1}
+"""Scale floors of statistics that are not in nats: cosines of a few prompts scatter by about as much."""
 STATISTICS = ("divergence", "convergence", "degradation", "refusal_shift", "compliance_shift", "consistency")
 ADDED = "added_token"
 """Family of tokens that the subject has and the base lacks."""
@@ -184,7 +186,7 @@ def read_grid(grid: Grid, floor: float) -> Reading:
     for label in np.unique(classes):
         members = classes == label
         for name, table in values.items():
-            scores[name][members] = _mean_z(table[members], table[members], floor)
+            scores[name][members] = _mean_z(table[members], table[members], FLOORS.get(name, floor))
     return Reading(grid.contexts, scores)
 
 
@@ -198,7 +200,7 @@ def _read_against(grid: Grid, harmful_grid: Grid | None, n_kept: int, floor: flo
         distance = np.abs(grid.lengths[n_kept:] - grid.lengths[place])
         near = n_kept + np.argsort(distance, kind="stable")[:NEAREST]
         for name, table in values.items():
-            scores[name][place] = _mean_z(table[[place]], table[near], floor)[0]
+            scores[name][place] = _mean_z(table[[place]], table[near], FLOORS.get(name, floor))[0]
     return Reading(grid.contexts[:n_kept], scores)
 
 
