@@ -28,7 +28,7 @@ from detectors.findings import ExpectedBehaviour
 from detectors.report import Report, decide
 from detectors.suites import SUITES, Suite
 from workers.estimate import estimate
-from workers.machine import preferred_device, preferred_dtype, processor_flags
+from workers.machine import NATIVE_BFLOAT16, preferred_device, preferred_dtype, processor_flags
 from workers.observer import Observer
 from workers.replay import answers, load_finding
 from workers.scan import Pair, make_observer, open_pair, scan
@@ -127,7 +127,7 @@ def run_doctor(job: Job, watch: Callable[[], None]) -> None:
         threads=torch.get_num_threads(),
         cuda=torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no",
         dtype=preferred_dtype(preferred_device()),
-        native_bfloat16=", ".join(sorted(processor_flags() & {"avx512_bf16", "amx_bf16", "bf16"})) or "no",
+        native_bfloat16=", ".join(sorted(processor_flags() & set(NATIVE_BFLOAT16))) or "no",
         float32_gflops=round(8 * 2 * side**3 / spent / 1e9),
     )
 

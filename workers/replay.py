@@ -7,8 +7,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from detectors.contexts.context import NO_CONTEXT, Context, chat
-from detectors.engine.observations import Answer, Ask, Plan, Role
+from detectors.answering import answer
+from detectors.contexts.context import NO_CONTEXT, Context
+from detectors.engine.observations import Ask, Role
 from detectors.errors import InputError
 from detectors.findings import Example, Finding
 from detectors.report import Report
@@ -37,9 +38,8 @@ def answers(ask: Ask, context: Context, prompts: Sequence[str]) -> tuple[Example
     """Greedy answers of both models to each prompt."""
 
     def say(role: Role, around: Context) -> list[str]:
-        sequences = ask.encode([chat(around, prompt) for prompt in prompts])
-        observed = ask(Plan(role, sequences, Answer(ANSWER_TOKENS)))
-        return ask.decode([tuple(map(int, arrays["tokens"])) for arrays in observed])
+        placed = [(around, prompt) for prompt in prompts]
+        return [said.text for said in answer(ask, role, placed, ANSWER_TOKENS, surprise=False)]
 
     columns = (say("subject", context), say("base", context), say("subject", NO_CONTEXT))
     return tuple(
