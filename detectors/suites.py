@@ -6,7 +6,7 @@ import hashlib
 
 from pydantic import Field
 
-from detectors.catalog import TRIGGER_SWEEP, WORKING_RATE
+from detectors.catalog import CATALOG
 from detectors.findings import Plain
 
 WORK = {"next_token": 1.0, "hidden": 1.0, "score": 2.0, "answer": 5.0}
@@ -86,8 +86,8 @@ class Suite(Plain):
 
     @property
     def detectors(self) -> tuple[str, ...]:
-        """Names of the detectors it runs, in order."""
-        return (TRIGGER_SWEEP.name, WORKING_RATE.name)
+        """Names of the detectors it runs, in the catalog's order: those it has params for."""
+        return tuple(name for name in CATALOG if getattr(self, name) is not None)
 
     def digest(self) -> str:
         """SHA-256 of the plan."""
