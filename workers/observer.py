@@ -34,7 +34,7 @@ from detectors.suites import WORK
 from workers.hosts import Host
 from workers.spelling import Spelling, added_tokens
 
-MESSAGE_TOKENS = 4000
+MESSAGE_TOKENS = 8000
 """Tokens to compute in one message to a host: a few seconds on two cores for a model of 135M parameters."""
 ATTEMPTS = 3
 """How often a message is tried, each time on a fresh host, before its failure counts."""

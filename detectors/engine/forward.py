@@ -18,12 +18,13 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from detectors.engine.batches import Batch, Query, projecting_only, widen
+from detectors.engine.cascade import behind, use_cascade
 from detectors.engine.generation import Generation
 from detectors.engine.observations import TOP, Answer, Arrays, Hidden, NextToken, Read, Score, Tokens
 from detectors.engine.prefixes import Group, share_prefixes
 from detectors.errors import ContextTooLong
 
-GENERATION_FACTOR = 4
+GENERATION_FACTOR = 8
 """Generation goes over its rows once a token, one column wide; it needs more rows to be saturated."""
 MAX_BATCH_TOKENS = 1024
 """Tokens computed in one forward pass: enough to saturate the matrix multiplications, few enough to stay in cache."""
@@ -53,6 +54,7 @@ class Engine:
         self._share = share and layers <= {DynamicLayer, DynamicSlidingWindowLayer}
         # Windows and recurrent states count the padding between a short request and its answer as text.
         self._pads_answers = layers <= {DynamicLayer}
+        self._cascades = self._share and layers <= {DynamicLayer} and use_cascade(network)
 
     @torch.inference_mode()
     def observe(self, queries: Sequence[Query]) -> list[Arrays]:
@@ -153,15 +155,24 @@ class Engine:
     def _hidden(self, prefix: Any, batch: Batch) -> list[Arrays]:
         output = self._network(
             input_ids=batch.ids,
-            past_key_values=widen(prefix, len(batch.lengths)),
             output_hidden_states=True,
             logits_to_keep=1,
+            **self._behind(prefix, len(batch.lengths)),
         )
         last = torch.tensor(batch.lengths, device=batch.ids.device) - 1
         rows = torch.arange(len(last), device=last.device)
         depths = torch.stack([states[rows, last] for states in output.hidden_states], dim=1).float().cpu().numpy()
         wanted = [read.layers for read in batch.reads if isinstance(read, Hidden)]
         return [{"hidden": row[list(layers)]} for row, layers in zip(depths, wanted, strict=True)]
+
+    def _behind(self, prefix: Any, rows: int) -> dict[str, Any]:
+        """What the network is told of a shared prefix."""
+        if prefix is None:
+            return {"use_cache": False}
+        if self._cascades:
+            cache = behind(prefix)
+            return {"past_key_values": cache, "prefix": cache, "use_cache": True}
+        return {"past_key_values": widen(prefix, rows), "use_cache": True}
 
     def _answers(self, prefix: Any, batch: Batch) -> list[Arrays]:
         return Generation(self._network, self._stop_ids, prefix, batch).run()
@@ -171,8 +182,7 @@ class Engine:
         rows = torch.tensor([row for row, at in enumerate(places) for _ in at], device=batch.ids.device)
         columns = torch.tensor([place for at in places for place in at], device=batch.ids.device)
         with projecting_only(self._network, rows, columns):
-            cache = widen(prefix, len(batch.lengths))
-            output = self._network(input_ids=batch.ids, past_key_values=cache, use_cache=cache is not None)
+            output = self._network(input_ids=batch.ids, **self._behind(prefix, len(batch.lengths)))
         logits: Tensor = output.logits[0]
         return logits.float().log_softmax(-1)
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detectors.engine.batches import Batch, projecting_only, widen
+from detectors.engine.batches import Batch, projecting_only, with_room
 from detectors.engine.observations import Answer, Arrays, Read
 
 
@@ -19,10 +19,11 @@ class Generation:
         self._network = network
         self._batch = batch
         self._stops = torch.tensor(sorted(stop_ids), device=batch.ids.device)
-        self._cache = widen(prefix, len(batch.lengths))
         self._samplers = [_sampler(read) for read in batch.reads]
         self._temperatures = [read.temperature for read in batch.reads if isinstance(read, Answer)]
         self._limits = [read.max_tokens for read in batch.reads if isinstance(read, Answer)]
+        config = network.config.get_text_config(decoder=True)
+        self._cache = with_room(prefix, len(batch.lengths), max(self._limits), config)
         lengths = torch.tensor(batch.lengths, device=batch.ids.device)
         self._positions = lengths + batch.shared
         columns = torch.arange(batch.ids.shape[1], device=batch.ids.device)
@@ -55,7 +56,6 @@ class Generation:
                 position_ids=positions.expand(len(rows), -1),
                 use_cache=True,
             )
-        self._cache = output.past_key_values
         return self._normalise(output.logits[0])
 
     def _step(self, chosen: Tensor) -> Tensor:
