@@ -7,10 +7,10 @@ INSTALLED := .venv/.installed
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test browser check format zoo organisms clean
+.PHONY: help install demo test browser check format bench-throughput zoo organisms clean
 
 help:  ## explain every target
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED)  ## make .venv with Touchstone and its tools; does nothing when that is up to date
 
@@ -50,6 +50,9 @@ check: install  ## formatting, lint, types and import directions
 format: install  ## format the code and fix what ruff can fix
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+bench-throughput: install  ## time the engine against plain transformers and the machine's own peak; wants an idle machine
+	@$(BIN)/python -m benchmarks.throughput
 
 zoo: organisms  ## the same as `organisms`
 
