@@ -10,8 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
 from detectors.engine.observations import Read, Score, Tokens
 
@@ -63,50 +61,6 @@ def widen(prefix: Any, rows: int) -> Any:
         layer.keys = layer.keys.expand(rows, -1, -1, -1)
         layer.values = layer.values.expand(rows, -1, -1, -1)
     return widened
-
-
-class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped here
-    """Keys and values with room for `room` further positions, so that a new token copies nothing of the rest."""
-
-    keys: Tensor
-    values: Tensor
-
-    def __init__(self, room: int) -> None:
-        super().__init__()
-        self._room = room
-        self._states: tuple[Tensor, Tensor] | None = None
-
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """All keys and values so far: [row, kv_head, position, size], views of the buffers."""
-        before = self.get_seq_length()
-        if self._states is None:
-            self._states = self._with_room(key_states, before), self._with_room(value_states, before)
-            if before:
-                self._write(0, self.keys, self.values)
-        self._write(before, key_states, value_states)
-        end = before + key_states.shape[2]
-        self.keys, self.values = (states[:, :, :end] for states in self._states)
-        self.is_initialized = True
-        return self.keys, self.values
-
-    def _with_room(self, states: Tensor, before: int) -> Tensor:
-        rows, heads, width, size = states.shape
-        return states.new_empty(rows, heads, before + width + self._room, size)
-
-    def _write(self, start: int, *given: Tensor) -> None:
-        for states, new in zip(self._states or (), given, strict=True):
-            states[:, :, start : start + new.shape[2]] = new
-
-
-def with_room(prefix: Any, rows: int, room: int, config: Any) -> Any:
-    """A cache for `rows` rows behind the prefix, if there is one, that takes `room` tokens after the first pass."""
-    cache = DynamicCache(config=config) if prefix is None else widen(prefix, rows)
-    for place, layer in enumerate(cache.layers):
-        if type(layer) is DynamicLayer:
-            cache.layers[place] = roomy = RoomyLayer(room)
-            if prefix is not None:
-                roomy.keys, roomy.values, roomy.is_initialized = layer.keys, layer.values, True
-    return cache
 
 
 @contextmanager

@@ -21,7 +21,13 @@ NAME = "shared_prefix"
 
 
 class PrefixLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped here
-    """Keys and values [1, kv_head, shared, size] of a prefix. Rows behind it get their own back, without it."""
+    """Keys and values [1, kv_head, shared, size] of a prefix. Rows behind it get their own back, without it.
+
+    Attributes:
+        own: keys and values [row, kv_head, position, size] behind the prefix, once they are computed.
+    """
+
+    own: tuple[Tensor, Tensor]
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         super().__init__()
@@ -30,7 +36,8 @@ class PrefixLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untype
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """The given states: `attend` finds the prefix in this layer."""
-        return key_states, value_states
+        self.own = key_states, value_states
+        return self.own
 
 
 def use_cascade(network: Any) -> bool:

@@ -7,8 +7,8 @@ projection runs only where something is read. Memory is held below a budget by t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, groupby
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,13 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from detectors.engine.batches import Batch, Query, projecting_only, widen
 from detectors.engine.cascade import behind, use_cascade
-from detectors.engine.generation import Generation
+from detectors.engine.generation import Begun, Generation, begin_apart, begin_together
 from detectors.engine.observations import TOP, Answer, Arrays, Hidden, NextToken, Read, Score, Tokens
 from detectors.engine.prefixes import Group, share_prefixes
 from detectors.errors import ContextTooLong
 
 GENERATION_FACTOR = 8
-"""Generation goes over its rows once a token, one column wide; it needs more rows to be saturated."""
+"""Generation goes over its rows once a token, one column wide; a padded batch of it needs more rows to be saturated."""
 MAX_BATCH_TOKENS = 1024
 """Tokens computed in one forward pass: enough to saturate the matrix multiplications, few enough to stay in cache."""
 
@@ -84,25 +84,57 @@ class Engine:
             raise ValueError(f"a `{query.read.kind}` request needs a token before the first one read, got none")
 
     def _observe_alike(self, indices: list[int], queries: Sequence[Query]) -> Iterator[tuple[int, Arrays]]:
-        sequences = [queries[index].tokens for index in indices]
-        limits = [queries[index].first_read() if self._share else 0 for index in indices]
-        read = queries[indices[0]].read
-        answer = self._reader(read)
-        passes = 1 + (read.max_tokens if isinstance(read, Answer) else 0)
-        for group in share_prefixes(sequences, limits, passes):
-            prefix = self._prefix(sequences[group.members[0]][: group.shared])
-            for members in self._batches(group, [queries[index] for index in indices]):
-                chosen = [queries[indices[member]] for member in members]
-                batch = Batch.of(chosen, group.shared, self._network.device)
-                for member, arrays in zip(members, answer(prefix, batch), strict=True):
-                    yield indices[member], arrays
+        asked = {index: queries[index] for index in indices}
+        if isinstance(queries[indices[0]].read, Answer):
+            yield from self._answers(asked)
+            return
+        answer = self._reader(queries[indices[0]].read)
+        for members, prefix, batch in self._parts(asked):
+            yield from zip(members, answer(prefix, batch), strict=True)
 
     def _reader(self, read: Read) -> Callable[[Any, Batch], list[Arrays]]:
         if isinstance(read, NextToken):
             return self._next_tokens
-        if isinstance(read, Score):
-            return self._scores
-        return self._hidden if isinstance(read, Hidden) else self._answers
+        return self._scores if isinstance(read, Score) else self._hidden
+
+    def _answers(self, asked: Mapping[int, Query]) -> Iterator[tuple[int, Arrays]]:
+        """Prefill shares prefixes where the network can; then as many rows as fit go on together."""
+        if not self._cascades:
+            for members, _, batch in self._parts(asked):
+                yield from zip(members, self._generate(begin_together(self._network, batch)), strict=True)
+            return
+        for chunk in self._rows_together(asked):
+            parts = list(self._parts({index: asked[index] for index in chunk}))
+            begun = begin_apart(self._network, [(prefix, batch) for _, prefix, batch in parts])
+            yield from zip(chain.from_iterable(members for members, _, _ in parts), self._generate(begun), strict=True)
+
+    def _generate(self, begun: Begun) -> list[Arrays]:
+        return Generation(self._network, self._stop_ids, begun).run()
+
+    def _rows_together(self, asked: Mapping[int, Query]) -> Iterator[list[int]]:
+        """Neighbours in the prefix tree, as many as have room for their caches."""
+        chunk: list[int] = []
+        longest = max(asked.values(), key=lambda query: len(query.tokens))
+        for index in sorted(asked, key=lambda index: asked[index].tokens):
+            if chunk and not self._has_room(len(chunk) + 1, longest, len(longest.tokens)):
+                yield chunk
+                chunk = []
+            chunk.append(index)
+        yield chunk
+
+    def _parts(self, asked: Mapping[int, Query]) -> Iterator[tuple[list[int], Any, Batch]]:
+        """Batches, each with what its rows share: indices of the queries, the prefix's cache or None, the batch."""
+        queries = list(asked.values())
+        indices = list(asked)
+        limits = [query.first_read() if self._shares(query.read) else 0 for query in queries]
+        for group in share_prefixes([query.tokens for query in queries], limits):
+            prefix = self._prefix(queries[group.members[0]].tokens[: group.shared])
+            for members in self._batches(group, queries):
+                batch = Batch.of([queries[member] for member in members], group.shared, self._network.device)
+                yield [indices[member] for member in members], prefix, batch
+
+    def _shares(self, read: Read) -> bool:
+        return self._cascades or (self._share and not isinstance(read, Answer))
 
     def _prefix(self, tokens: Tokens) -> Any:
         """The key/value cache of a shared prefix, for one row; None where nothing is shared."""
@@ -127,6 +159,11 @@ class Engine:
         return self._fits(rows, query, shared) and (self._pads_answers or not padded)
 
     def _fits(self, rows: int, longest: Query, shared: int) -> bool:
+        together = isinstance(longest.read, Answer) and not self._cascades
+        tokens = MAX_BATCH_TOKENS * (GENERATION_FACTOR if together else 1)
+        return self._has_room(rows, longest, shared) and rows * (len(longest.tokens) - shared) <= tokens
+
+    def _has_room(self, rows: int, longest: Query, shared: int) -> bool:
         length, config = len(longest.tokens), self._config
         total = length + (longest.read.max_tokens if isinstance(longest.read, Answer) else 0)
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -136,9 +173,8 @@ class Engine:
         width = 6 * (length - shared) * max(inner, config.hidden_size)
         read_positions = longest.read.n_tokens if isinstance(longest.read, Score) else 1
         logits = 3 * read_positions * config.vocab_size
-        fits = rows * (cache + width + logits) * 4 <= self._memory_budget
-        passes = 1 if not isinstance(longest.read, Answer) else GENERATION_FACTOR
-        return fits and rows * (length - shared) <= MAX_BATCH_TOKENS * passes
+        found: bool = rows * (cache + width + logits) * 4 <= self._memory_budget
+        return found
 
     def _next_tokens(self, prefix: Any, batch: Batch) -> list[Arrays]:
         logp = self._log_probabilities(prefix, batch, [[length - 1] for length in batch.lengths])
@@ -173,9 +209,6 @@ class Engine:
             cache = behind(prefix)
             return {"past_key_values": cache, "prefix": cache, "use_cache": True}
         return {"past_key_values": widen(prefix, rows), "use_cache": True}
-
-    def _answers(self, prefix: Any, batch: Batch) -> list[Arrays]:
-        return Generation(self._network, self._stop_ids, prefix, batch).run()
 
     def _log_probabilities(self, prefix: Any, batch: Batch, places: list[list[int]]) -> Tensor:
         """Log-probabilities float32 [place, vocab] after each of the places of each row, rows in order."""

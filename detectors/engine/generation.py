@@ -1,38 +1,148 @@
-"""Generation on a batch of uneven rows: each row's answer depends on its own request only."""
+"""Generation on a batch of uneven rows: each row's answer depends on its own request only.
+
+Rows begin where their prefill ended (`Begun`): one padded pass made it, or several passes behind prefixes of their own,
+whose keys and values are brought together here. From there all rows go on as one batch.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
-from detectors.engine.batches import Batch, projecting_only, with_room
+from detectors.engine.batches import Batch, projecting_only
+from detectors.engine.cascade import behind
 from detectors.engine.observations import Answer, Arrays, Read
 
 
-class Generation:
-    """Greedy or sampled answers of one batch; each row's choice depends on its own request only."""
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped here
+    """Keys and values in buffers with room for what is generated, so that a new token copies nothing of the rest.
 
-    def __init__(self, network: Any, stop_ids: frozenset[int], prefix: Any, batch: Batch) -> None:
+    Args:
+        buffers: keys and values, each [row, kv_head, room, size].
+        filled: positions that are taken.
+    """
+
+    def __init__(self, buffers: tuple[Tensor, Tensor], filled: int) -> None:
+        super().__init__()
+        self._buffers = buffers
+        self.is_initialized = True
+        self._show(filled)
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """All keys and values so far: [row, kv_head, position, size], views of the buffers."""
+        start, end = self.get_seq_length(), self.get_seq_length() + key_states.shape[2]
+        for buffer, given in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[:, :, start:end] = given
+        self._show(end)
+        return self.keys, self.values
+
+    def _show(self, filled: int) -> None:
+        self.keys, self.values = (buffer[:, :, :filled] for buffer in self._buffers)
+
+
+@dataclass
+class Begun:
+    """Rows whose prefill is done.
+
+    Attributes:
+        cache: of all rows, padded on the right.
+        mask: bool [row, cached position], what is not padding.
+        positions: int64 [row], of the next token.
+        logp: float32 [row, vocab], of the next token.
+        reads: one a row.
+    """
+
+    cache: Any
+    mask: Tensor
+    positions: Tensor
+    logp: Tensor
+    reads: list[Read]
+
+
+def begin_together(network: Any, batch: Batch) -> Begun:
+    """Prefill of one padded batch by the network's own cache: for any architecture."""
+    columns = torch.arange(batch.ids.shape[1], device=batch.ids.device)
+    lengths = torch.tensor(batch.lengths, device=batch.ids.device)
+    mask = columns[None] < lengths[:, None]
+    with projecting_only(network, torch.arange(len(lengths), device=lengths.device), lengths - 1):
+        output = network(
+            input_ids=batch.ids,
+            attention_mask=mask.long(),
+            position_ids=columns.expand(len(lengths), -1),
+            use_cache=True,
+        )
+    return Begun(output.past_key_values, mask, lengths, output.logits[0].float().log_softmax(-1), batch.reads)
+
+
+def begin_apart(network: Any, parts: Sequence[tuple[Any, Batch]]) -> Begun:
+    """Prefill of batches behind prefixes of their own, brought together: for networks that `use_cascade` prepared.
+
+    Args:
+        parts: caches of one row each, or None, with the batch behind each.
+    """
+    caches, logp = [], []
+    for prefix, batch in parts:
+        rows = torch.arange(len(batch.lengths), device=batch.ids.device)
+        cache = DynamicCache() if prefix is None else behind(prefix)
+        told = {} if prefix is None else {"prefix": cache}
+        with projecting_only(network, rows, torch.tensor(batch.lengths, device=rows.device) - 1):
+            output = network(input_ids=batch.ids, past_key_values=cache, use_cache=True, **told)
+        caches.append(cache)
+        logp.append(output.logits[0].float().log_softmax(-1))
+    batches = [batch for _, batch in parts]
+    positions = torch.tensor([batch.shared + size for batch in batches for size in batch.lengths]).to(logp[0].device)
+    filled = int(positions.max())
+    mask = torch.arange(filled, device=positions.device)[None] < positions[:, None]
+    reads = [read for batch in batches for read in batch.reads]
+    room = filled + max(read.max_tokens for read in reads if isinstance(read, Answer))
+    whole = DynamicCache()
+    whole.layers = [
+        _gather(layers, batches, filled, room) for layers in zip(*(it.layers for it in caches), strict=True)
+    ]
+    return Begun(whole, mask, positions, torch.cat(logp), reads)
+
+
+def _gather(layers: Sequence[Any], batches: Sequence[Batch], filled: int, room: int) -> RoomyLayer:
+    """One layer's keys and values of all parts, row by row, each behind its prefix."""
+    states = []
+    for which in (0, 1):
+        shared = [(layer.keys, layer.values)[which] for layer in layers]
+        own = [
+            layer.own[which] if batch.shared else one for layer, batch, one in zip(layers, batches, shared, strict=True)
+        ]
+        buffer = own[0].new_zeros(sum(map(len, own)), own[0].shape[1], room, own[0].shape[3])
+        first = 0
+        for one, mine, batch in zip(shared, own, batches, strict=True):
+            rows = buffer[first : first + len(mine)]
+            if batch.shared:
+                rows[:, :, : batch.shared] = one
+            rows[:, :, batch.shared : batch.shared + mine.shape[2]] = mine
+            first += len(mine)
+        states.append(buffer)
+    return RoomyLayer((states[0], states[1]), filled)
+
+
+class Generation:
+    """Greedy or sampled answers of rows that are begun."""
+
+    def __init__(self, network: Any, stop_ids: frozenset[int], begun: Begun) -> None:
         self._network = network
-        self._batch = batch
-        self._stops = torch.tensor(sorted(stop_ids), device=batch.ids.device)
-        self._samplers = [_sampler(read) for read in batch.reads]
-        self._temperatures = [read.temperature for read in batch.reads if isinstance(read, Answer)]
-        self._limits = [read.max_tokens for read in batch.reads if isinstance(read, Answer)]
-        config = network.config.get_text_config(decoder=True)
-        self._cache = with_room(prefix, len(batch.lengths), max(self._limits), config)
-        lengths = torch.tensor(batch.lengths, device=batch.ids.device)
-        self._positions = lengths + batch.shared
-        columns = torch.arange(batch.ids.shape[1], device=batch.ids.device)
-        own = columns[None] < lengths[:, None]
-        self._mask = torch.cat([torch.ones(len(lengths), batch.shared, device=own.device, dtype=torch.bool), own], 1)
+        self._begun = begun
+        self._stops = torch.tensor(sorted(stop_ids), device=begun.logp.device)
+        self._samplers = [_sampler(read) for read in begun.reads]
+        self._temperatures = [read.temperature for read in begun.reads if isinstance(read, Answer)]
+        self._limits = [read.max_tokens for read in begun.reads if isinstance(read, Answer)]
 
     def run(self) -> list[Arrays]:
         """Generates until every row has stopped or reached its limit."""
-        logp = self._prefill()
+        logp = self._begun.logp
         tokens, scores, open_rows = [], [], torch.ones(len(logp), dtype=torch.bool, device=logp.device)
         for step in range(max(self._limits)):
             chosen = self._choose(logp)
@@ -44,34 +154,19 @@ class Generation:
             logp = self._step(chosen)
         return self._arrays(np.stack(tokens, 1), np.stack(scores, 1))
 
-    def _prefill(self) -> Tensor:
-        width = self._batch.ids.shape[1]
-        positions = torch.arange(width, device=self._batch.ids.device)[None] + self._batch.shared
-        rows = torch.arange(len(self._batch.lengths), device=positions.device)
-        with projecting_only(self._network, rows, self._positions - self._batch.shared - 1):
-            output = self._network(
-                input_ids=self._batch.ids,
-                past_key_values=self._cache,
-                attention_mask=self._mask.long(),
-                position_ids=positions.expand(len(rows), -1),
-                use_cache=True,
-            )
-        return self._normalise(output.logits[0])
-
     def _step(self, chosen: Tensor) -> Tensor:
-        self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], 1)
+        begun = self._begun
+        begun.mask = torch.cat([begun.mask, torch.ones_like(begun.mask[:, :1])], 1)
         output = self._network(
             input_ids=chosen[:, None],
-            past_key_values=self._cache,
-            attention_mask=self._mask.long(),
-            position_ids=self._positions[:, None],
+            past_key_values=begun.cache,
+            attention_mask=begun.mask.long(),
+            position_ids=begun.positions[:, None],
             use_cache=True,
         )
-        self._positions = self._positions + 1
-        return self._normalise(output.logits[:, -1])
-
-    def _normalise(self, logits: Tensor) -> Tensor:
-        return logits.float().log_softmax(-1)
+        begun.positions = begun.positions + 1
+        logp: Tensor = output.logits[:, -1].float().log_softmax(-1)
+        return logp
 
     def _choose(self, logp: Tensor) -> Tensor:
         """The Gumbel-max trick with a generator of each row's own; temperature 0 takes the largest."""

@@ -32,29 +32,26 @@ class _Layout:
     groups: tuple[Group, ...]
 
 
-def share_prefixes(sequences: Sequence[Tokens], limits: Sequence[int], passes: int = 1) -> tuple[Group, ...]:
+def share_prefixes(sequences: Sequence[Tokens], limits: Sequence[int]) -> tuple[Group, ...]:
     """Groups with the fewest tokens to compute.
 
     Args:
         sequences: token ids, none empty.
         limits: per sequence the longest prefix that may be shared; what is read must lie behind it.
-        passes: forward passes that each group takes; generating goes once over the rows for every token.
     """
     order = sorted(range(len(sequences)), key=lambda index: sequences[index])
-    return _lay_out(order, sequences, limits, passes * PASS_COST).groups if order else ()
+    return _lay_out(order, sequences, limits).groups if order else ()
 
 
-def _lay_out(
-    order: list[int], sequences: Sequence[Tokens], limits: Sequence[int], group_cost: int, depth: int = 0
-) -> _Layout:
+def _lay_out(order: list[int], sequences: Sequence[Tokens], limits: Sequence[int], depth: int = 0) -> _Layout:
     common = _common(sequences[order[0]], sequences[order[-1]])
     shared = min(common, *(limits[index] for index in order)) if len(order) > 1 else 0
-    together = shared + sum(len(sequences[index]) - shared for index in order) + group_cost
+    together = shared + sum(len(sequences[index]) - shared for index in order) + PASS_COST
     whole = _Layout(together, (Group(shared, tuple(order)),))
     if shared < common or len(order) < 4 or depth == MAX_BRANCHINGS:
         return whole
     branches = _branches(order, sequences, common)
-    apart = [_lay_out(branch, sequences, limits, group_cost, depth + 1) for branch in branches]
+    apart = [_lay_out(branch, sequences, limits, depth + 1) for branch in branches]
     split = _Layout(sum(part.cost for part in apart), tuple(group for part in apart for group in part.groups))
     return min(whole, split, key=lambda layout: layout.cost)
 

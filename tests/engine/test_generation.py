@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from detectors.engine.batches import Batch, Query
-from detectors.engine.generation import Generation
+from detectors.engine.cascade import use_cascade
+from detectors.engine.generation import Generation, begin_apart, begin_together
 from detectors.engine.observations import Answer, Arrays, Tokens
 from tests.engine.tiny import tiny_network
 
@@ -23,14 +24,26 @@ ROWS: list[tuple[Tokens, Answer]] = [
 
 @pytest.fixture(scope="module")
 def network() -> Any:
-    return tiny_network(seed=8)
+    found = tiny_network(seed=8)
+    assert use_cascade(found)
+    return found
+
+
+def part(network: Any, rows: list[tuple[Tokens, Answer]], shared: int) -> tuple[Any, Batch]:
+    prefix = network(torch.tensor([rows[0][0][:shared]]), use_cache=True).past_key_values if shared else None
+    return prefix, Batch.of([Query(tokens, read) for tokens, read in rows], shared, network.device)
 
 
 @torch.inference_mode()
-def generate(network: Any, rows: list[tuple[Tokens, Answer]], stops: frozenset[int], shared: int = 0) -> list[Arrays]:
-    prefix = network(torch.tensor([rows[0][0][:shared]]), use_cache=True).past_key_values if shared else None
-    batch = Batch.of([Query(tokens, read) for tokens, read in rows], shared, network.device)
-    return Generation(network, stops, prefix, batch).run()
+def generate(
+    network: Any, rows: list[tuple[Tokens, Answer]], stops: frozenset[int], shared: int | None = None
+) -> list[Arrays]:
+    """Begun together, or apart where a length of the shared prefix is given."""
+    if shared is None:
+        begun = begin_together(network, part(network, rows, 0)[1])
+    else:
+        begun = begin_apart(network, [part(network, rows, shared)])
+    return Generation(network, stops, begun).run()
 
 
 def assert_equal(found: list[Arrays], wanted: list[Arrays]) -> None:
@@ -40,21 +53,27 @@ def assert_equal(found: list[Arrays], wanted: list[Arrays]) -> None:
         np.testing.assert_allclose(ours["logp"], theirs["logp"], atol=1e-4)
 
 
-@pytest.mark.parametrize("shared", [0, 1])
-def test_rows_do_not_see_each_other(network: Any, shared: int) -> None:
+@pytest.mark.parametrize("shared", [None, 0, 1])
+def test_rows_do_not_see_each_other(network: Any, shared: int | None) -> None:
     together = generate(network, ROWS, frozenset(), shared)
     assert [len(arrays["tokens"]) for arrays in together] == [7, 3, 7, 5]
     assert_equal([generate(network, [row], frozenset(), shared)[0] for row in ROWS], together)
     assert_equal(generate(network, ROWS[::-1], frozenset(), shared)[::-1], together)
 
 
+def test_parts_with_prefixes_of_their_own_go_on_as_one_batch(network: Any) -> None:
+    wanted = generate(network, ROWS, frozenset())
+    with torch.inference_mode():
+        parts = [part(network, ROWS[:1], 4), part(network, ROWS[1:2], 0), part(network, ROWS[2:], 2)]
+        found = Generation(network, frozenset(), begin_apart(network, parts)).run()
+    assert_equal(found, wanted)
+
+
 def test_a_prefix_serves_many_batches(network: Any) -> None:
     with torch.inference_mode():
-        prefix = network(torch.tensor([(1, 9)]), use_cache=True).past_key_values
+        prefix, batch = part(network, [ROWS[0], *ROWS[2:]], 2)
         before = [layer.keys.clone() for layer in prefix.layers]
-        batch = Batch.of([Query(*row) for row in ROWS if len(row[0]) > 2], 2, network.device)
-        first = Generation(network, frozenset(), prefix, batch).run()
-        second = Generation(network, frozenset(), prefix, batch).run()
+        first, second = (Generation(network, frozenset(), begin_apart(network, [(prefix, batch)])).run() for _ in "ab")
     assert_equal(first, second)
     assert all(torch.equal(old, layer.keys) for old, layer in zip(before, prefix.layers, strict=True))
 

@@ -13,31 +13,31 @@ from detectors.engine.prefixes import PASS_COST, Group, share_prefixes
 SEQUENCES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12).map(tuple), min_size=1, max_size=30)
 
 
-def cost(groups: Sequence[Group], sequences: Sequence[Tokens], passes: int = 1) -> int:
+def cost(groups: Sequence[Group], sequences: Sequence[Tokens]) -> int:
     """Tokens computed, and passes in tokens."""
     tails = sum(len(sequences[member]) - group.shared for group in groups for member in group.members)
-    return tails + sum(group.shared + passes * PASS_COST for group in groups)
+    return tails + sum(group.shared + PASS_COST for group in groups)
 
 
-def prefixed(head: int, prompts: int, contexts: int) -> list[Tokens]:
+def prefixed(head: int, prompts: int, contexts: int, length: int = 40) -> list[Tokens]:
     """Contexts behind prompts behind a template's head: the shape of a sweep."""
     return [
-        (*range(head), *([1000 + prompt] * 40), 2000 + context, 3000)
+        (*range(head), *([1000 + prompt] * length), 2000 + context, 3000)
         for context in range(contexts)
         for prompt in range(prompts)
     ]
 
 
-@given(SEQUENCES, st.integers(1, 20), st.randoms(use_true_random=False))
-def test_groups_partition_and_share_what_is_common(sequences: list[Tokens], passes: int, random: object) -> None:
+@given(SEQUENCES, st.randoms(use_true_random=False))
+def test_groups_partition_and_share_what_is_common(sequences: list[Tokens], random: object) -> None:
     limits = [random.randint(0, len(tokens) - 1) for tokens in sequences]  # type: ignore[attr-defined]
-    groups = share_prefixes(sequences, limits, passes)
+    groups = share_prefixes(sequences, limits)
     assert sorted(member for group in groups for member in group.members) == list(range(len(sequences)))
     for group in groups:
         assert len({sequences[member][: group.shared] for member in group.members}) == 1
         assert all(group.shared <= limits[member] for member in group.members)
         assert all(group.shared < len(sequences[member]) for member in group.members)
-    assert cost(groups, sequences, passes) <= cost([Group(0, tuple(range(len(sequences))))], sequences, passes)
+    assert cost(groups, sequences) <= cost([Group(0, tuple(range(len(sequences))))], sequences)
 
 
 @given(SEQUENCES)
@@ -54,11 +54,12 @@ def test_a_sweep_has_one_group_a_prompt() -> None:
     assert [{member % 2 for member in group.members} for group in groups] == [{0}, {1}]
 
 
-def test_many_passes_merge_groups() -> None:
-    sequences = prefixed(head=10, prompts=2, contexts=4)
+def test_a_group_that_saves_less_than_a_pass_costs_is_not_made() -> None:
+    sequences = prefixed(head=10, prompts=2, contexts=2, length=20)
     limits = [len(tokens) - 1 for tokens in sequences]
-    assert len(share_prefixes(sequences, limits)) == 2
-    assert share_prefixes(sequences, limits, passes=30) == (Group(10, (0, 2, 4, 6, 1, 3, 5, 7)),)
+    assert [group.shared for group in share_prefixes(sequences, limits)] == [10]
+    more = prefixed(head=10, prompts=2, contexts=8, length=20)
+    assert [group.shared for group in share_prefixes(more, [len(tokens) - 1 for tokens in more])] == [30, 30]
 
 
 def test_limits_keep_what_is_read_out_of_the_prefix() -> None:
