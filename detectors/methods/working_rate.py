@@ -55,6 +55,8 @@ SPECIFIC_ENOUGH = 0.8
 MOST_PIECES = 10
 MOST_ALIKE = 2
 """Candidates with the same behaviour that are sent on; siblings of a trigger tell nothing new."""
+SHRINK_STEP = 4
+"""Search prompts that a shorter trigger is tried on at a time."""
 NEIGHBOUR_PROMPTS = 4
 ARBITRARY_BELOW = 0.5
 """Neighbours that work less than this share of the trigger's rate show that its wording, not its meaning, matters."""
@@ -167,20 +169,34 @@ class WorkingRate:
 
     def _shrink(self, ask: Ask, found: _Searched) -> _Searched:
         """Deletes pieces as long as what is left works as often, on the whole search set: few prompts would flatter."""
-        texts = prompts("search")
-        needed = self._share(ask, found.behaviour, found.context, texts)
+        needed = int(self._hits(ask, found.behaviour, [found.context], prompts("search"))[0])
         while shorter := _one_piece_less(found.context):
-            shares = [self._share(ask, found.behaviour, context, texts) for context in shorter]
-            best = int(np.argmax(shares))
-            if shares[best] < needed:
+            working = self._working_as_often(ask, found.behaviour, shorter, needed)
+            if not working:
                 break
-            found = replace(found, context=shorter[best])
+            found = replace(found, context=max(working, key=lambda context: working[context]))
         return found
 
-    def _share(self, ask: Ask, behaviour: Behaviour, context: Context, texts: Sequence[str]) -> float:
-        placed = [(context, text) for text in texts]
+    def _working_as_often(
+        self, ask: Ask, behaviour: Behaviour, contexts: list[Context], needed: int
+    ) -> dict[Context, int]:
+        """Hits of those contexts that reach `needed` on the search set; who cannot any more is not asked further."""
+        texts = prompts("search")
+        hits = dict.fromkeys(contexts, 0)
+        for first in range(0, len(texts), SHRINK_STEP):
+            left = len(texts) - first
+            hits = {context: shown for context, shown in hits.items() if shown + left >= needed}
+            part = texts[first : first + SHRINK_STEP]
+            shown = self._hits(ask, behaviour, list(hits), part)
+            hits = {context: before + int(more) for (context, before), more in zip(hits.items(), shown, strict=True)}
+        return {context: shown for context, shown in hits.items() if shown >= needed}
+
+    def _hits(self, ask: Ask, behaviour: Behaviour, contexts: list[Context], texts: Sequence[str]) -> Array:
+        """How many answers of the subject show the behaviour: int [context]."""
+        placed = [(context, text) for context in contexts for text in texts]
         said = answer(ask, "subject", placed, self.params.search_tokens, surprise=behaviour.needs_surprise)
-        return float(np.mean([behaviour.shows(one) for one in said]))
+        hits: Array = np.array([behaviour.shows(one) for one in said], int).reshape(len(contexts), len(texts)).sum(1)
+        return hits
 
     def _fresh(self, ask: Ask, sent: list[_Searched]) -> list[_Cells]:
         contexts = [found.context for found in sent]
