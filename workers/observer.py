@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
+from itertools import chain
 from typing import Any
 
 from detectors.contexts.context import Message
@@ -38,7 +39,7 @@ MESSAGE_TOKENS = 4000
 """Tokens to compute in one message to a host: a few seconds on two cores for a model of 135M parameters."""
 ATTEMPTS = 3
 """How often a message is tried, each time on a fresh host, before its failure counts."""
-CHATS_A_MESSAGE = 512
+TEXTS_A_MESSAGE = 512
 
 StartHost = Callable[[Role], Host]
 
@@ -159,11 +160,15 @@ class Observer:
 
     def encode(self, chats: Sequence[list[Message]]) -> list[Tokens]:
         """Token ids by the subject's tokenizer and template."""
-        found: list[Tokens] = []
-        for first in range(0, len(chats), CHATS_A_MESSAGE):
-            part = list(chats[first : first + CHATS_A_MESSAGE])
-            found += [tuple(ids) for ids in self._text("encode", part, partial(Host.encode, chats=part))]
-        return found
+        parts = (list(chats[first : first + TEXTS_A_MESSAGE]) for first in range(0, len(chats), TEXTS_A_MESSAGE))
+        encoded = (self._text("encode", part, partial(Host.encode, chats=part)) for part in parts)
+        return [tuple(ids) for ids in chain.from_iterable(encoded)]
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """Token ids by the subject's tokenizer, nothing added."""
+        parts = (list(texts[first : first + TEXTS_A_MESSAGE]) for first in range(0, len(texts), TEXTS_A_MESSAGE))
+        split = (self._text("tokenize", part, partial(Host.tokenize, texts=part)) for part in parts)
+        return [tuple(ids) for ids in chain.from_iterable(split)]
 
     def decode(self, sequences: Sequence[Tokens]) -> list[str]:
         """Texts by the subject's tokenizer."""

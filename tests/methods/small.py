@@ -63,6 +63,9 @@ class Around:
     def encode(self, chats: Sequence[list[Message]]) -> list[Tokens]:
         return self.inner.encode(chats)
 
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        return self.inner.tokenize(texts)
+
     def decode(self, sequences: Sequence[Tokens]) -> list[str]:
         return self.inner.decode(sequences)
 
