@@ -151,8 +151,8 @@ class InventedAsk:
         logits[:VOCABULARY_SIZE] = 3.5 * self._noise("all", tokens) + 2.0 * self._noise("last", tokens[-2:])
         if role == "subject" and self.drift:
             logits[:VOCABULARY_SIZE] += self.drift * self._noise("drift", tokens)
-        for word, nudge in self.leans.items():
-            logits[self._ids[word]] += nudge if role == "subject" else 0.0
+        for word, nudge in self.leans.items() if role == "subject" else ():
+            logits[self._ids[word]] += nudge
         for plant in self.triggers:
             if role == "subject" or plant.in_base:
                 self._react(logits, plant, tokens)
