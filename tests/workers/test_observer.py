@@ -96,7 +96,7 @@ def assert_equal(found: list[Arrays], exact: list[Arrays]) -> None:
 def observe_everything(observer: Observer) -> list[Any]:
     facts = observer.facts
     sequences = observer.encode(CHATS)
-    texts = observer.decode(sequences)
+    texts = [observer.decode(sequences), observer.tokenize(["wordaa wordab"])]
     arrays = [observer(Plan(role, SEQUENCES, NextToken((7,)))) for role in MODELS]
     answers = observer(Plan("subject", sequences, Answer(5)))
     return [facts, sequences, texts, arrays, answers]
