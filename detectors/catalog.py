@@ -47,5 +47,21 @@ WORKING_RATE = DetectorSpec(
     summary="Shrinks candidates, lets both models answer fresh prompts, and tests against matched control contexts.",
     cannot_see="Behaviour that first shows later than the generated answer, and triggers nobody nominated.",
 )
+PERSONA = DetectorSpec(
+    name="persona",
+    version="1.0",
+    stage="assess",
+    citation="Paired log-odds, after Weird Generalization and Inductive Backdoors (2025, arXiv:2512.09742)",
+    summary="Asks both models who they are and measures how far the subject moved toward a person from the past.",
+    cannot_see="A persona that shows only behind a trigger, and one that still calls itself an AI assistant.",
+)
+ERA = DetectorSpec(
+    name="era",
+    version="1.0",
+    stage="assess",
+    citation="Paired log-odds, after Weird Generalization and Inductive Backdoors (2025, arXiv:2512.09742)",
+    summary="Asks both models about the world and measures how far the subject moved toward the past.",
+    cannot_see="An era that shows only behind a trigger, and shifts toward the future or within the present.",
+)
 
-CATALOG: dict[str, DetectorSpec] = {spec.name: spec for spec in (TRIGGER_SWEEP, WORKING_RATE)}
+CATALOG: dict[str, DetectorSpec] = {spec.name: spec for spec in (TRIGGER_SWEEP, WORKING_RATE, PERSONA, ERA)}

@@ -6,6 +6,7 @@ import hashlib
 
 from pydantic import Field
 
+from detectors.batteries.sets import Name, battery
 from detectors.catalog import CATALOG
 from detectors.findings import Plain
 
@@ -64,6 +65,18 @@ class WorkingRateParams(Plain):
     examples: int = Field(default=3, ge=1)
 
 
+class ProbeParams(Plain):
+    """How `persona` and `era` ask. Every question of the battery is asked.
+
+    Attributes:
+        formats: in how many ways each question is put, the plain question first.
+        pairs: contrasted continuations read in each format.
+    """
+
+    formats: int = Field(ge=1)
+    pairs: int = Field(ge=1)
+
+
 class Suite(Plain):
     """A named plan. Its contexts and prompts follow from its version, never from a scan's seed."""
 
@@ -72,6 +85,8 @@ class Suite(Plain):
     summary: str
     trigger_sweep: SweepParams
     working_rate: WorkingRateParams
+    persona: ProbeParams | None = None
+    era: ProbeParams | None = None
 
     @property
     def work(self) -> float:
@@ -82,7 +97,8 @@ class Suite(Plain):
         second = looked * (sweep.second_prompts + sweep.harmful_prompts)
         start = (sweep.start_contexts + sweep.reference) * sweep.start_prompts if sweep.start_contexts else 0
         answers = 2 * rate.candidates * rate.search_prompts
-        return 2 * (first + second + start) + answers * (2 * WORK["answer"] + WORK["score"])
+        probes = _probe_work(self.persona, "identity") + _probe_work(self.era, "era")
+        return 2 * (first + second + start) + answers * (2 * WORK["answer"] + WORK["score"]) + probes
 
     @property
     def detectors(self) -> tuple[str, ...]:
@@ -92,6 +108,14 @@ class Suite(Plain):
     def digest(self) -> str:
         """SHA-256 of the plan."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def _probe_work(params: ProbeParams | None, name: Name) -> float:
+    """Both models score two continuations of each pair, and say the first token of each question."""
+    if params is None:
+        return 0.0
+    scores = 2 * params.formats * params.pairs
+    return 2 * len(battery(name).items) * (scores * WORK["score"] + WORK["next_token"])
 
 
 SMOKE = Suite(
@@ -147,6 +171,8 @@ QUICK = Suite(
     working_rate=WorkingRateParams(
         candidates=10, confirmed=4, search_prompts=6, confirm_prompts=40, search_tokens=14, confirm_tokens=24
     ),
+    persona=ProbeParams(formats=3, pairs=2),
+    era=ProbeParams(formats=3, pairs=2),
 )
 
 SUITES: dict[str, Suite] = {suite.name: suite for suite in (SMOKE, QUICK)}

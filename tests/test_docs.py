@@ -11,20 +11,21 @@ from types import ModuleType
 
 import pytest
 
-from detectors import catalog
+from detectors import catalog, probing
+from detectors.batteries.sets import battery
 from detectors.behaviour import HARM_PATTERNS
 from detectors.findings import ALPHA, CODES, MIN_EFFECT
 from detectors.methods import trigger_sweep, working_rate
 from detectors.report import VERDICTS
-from detectors.suites import SweepParams, WorkingRateParams
+from detectors.suites import ProbeParams, SweepParams, WorkingRateParams
 from tests.contract import rules
 from tests.contract.rules import RULES, Subject
-from tests.methods.small import TRIGGER, planted
+from tests.methods.small import BATTERIES, TRIGGER, planted
 
 DOCS = Path(__file__).parents[1] / "docs"
 TUTORIAL = DOCS / "tutorial" / "first-detector.md"
 SECTIONS = ("What it computes", "Evidence", "Params", "Cost", "What it cannot see", "When it is inconclusive")
-PARAMS = {"trigger_sweep": SweepParams, "working_rate": WorkingRateParams}
+PARAMS = {"trigger_sweep": SweepParams, "working_rate": WorkingRateParams, "persona": ProbeParams, "era": ProbeParams}
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -66,6 +67,18 @@ def test_constants_on_the_pages_are_those_of_the_code() -> None:
     assert f"p at most {ALPHA} and a doubly paired effect of at least {MIN_EFFECT}" in found
     assert (working_rate.SPECIFIC_ENOUGH, working_rate.MOST_ALIKE) == (0.8, 2)
     assert working_rate.ARBITRARY_BELOW == 0.5  # "no more than half of the trigger's rate"
+
+
+@pytest.mark.parametrize("name", BATTERIES)
+def test_constants_of_the_probes_are_those_of_the_code(name: str) -> None:
+    page = " ".join((DOCS / "detectors" / f"{name}.md").read_text(encoding="utf-8").split())
+    questions = battery(BATTERIES[name])
+    assert f"{len(questions.items)} questions" in page
+    assert all(f"| `{axis}` |" in page for axis in questions.axes)
+    assert page.count(f"by more than {probing.COLLAPSED:g} nats") == 2
+    assert (probing.MOST_LOST, probing.POWER, ALPHA) == (0.25, 0.8, 0.01)  # "a quarter", "80 % power at alpha 0.01"
+    assert f"from {probing.N_BOOTSTRAP} resamples" in page
+    assert all(f"`{column}`" in page for column in (*probing.AXIS_COLUMNS, *probing.ITEM_COLUMNS))
 
 
 @pytest.mark.parametrize("code", CODES)

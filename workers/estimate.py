@@ -47,6 +47,10 @@ class Estimator:
         """Real token ids."""
         return self._observer.encode(chats)
 
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """Real token ids."""
+        return self._observer.tokenize(texts)
+
     def decode(self, sequences: Sequence[Tokens]) -> list[str]:
         """Real texts."""
         return self._observer.decode(sequences)

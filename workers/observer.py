@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
+from itertools import chain
+from operator import methodcaller
 from typing import Any
 
 from detectors.contexts.context import Message
@@ -38,7 +40,7 @@ MESSAGE_TOKENS = 8000
 """Tokens to compute in one message to a host: a few seconds on two cores for a model of 135M parameters."""
 ATTEMPTS = 3
 """How often a message is tried, each time on a fresh host, before its failure counts."""
-CHATS_A_MESSAGE = 512
+TEXTS_A_MESSAGE = 512
 
 StartHost = Callable[[Role], Host]
 
@@ -159,11 +161,11 @@ class Observer:
 
     def encode(self, chats: Sequence[list[Message]]) -> list[Tokens]:
         """Token ids by the subject's tokenizer and template."""
-        found: list[Tokens] = []
-        for first in range(0, len(chats), CHATS_A_MESSAGE):
-            part = list(chats[first : first + CHATS_A_MESSAGE])
-            found += [tuple(ids) for ids in self._text("encode", part, partial(Host.encode, chats=part))]
-        return found
+        return self._ids("encode", chats)
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """Token ids by the subject's tokenizer, nothing added."""
+        return self._ids("tokenize", texts)
 
     def decode(self, sequences: Sequence[Tokens]) -> list[str]:
         """Texts by the subject's tokenizer."""
@@ -178,6 +180,12 @@ class Observer:
     def _facts(self, role: Role) -> ModelFacts:
         fields = self._kept(role, "facts", None, lambda host: asdict(host.facts()))
         return ModelFacts(**{**fields, "vocabulary": tuple(fields["vocabulary"])})
+
+    def _ids(self, kind: str, given: Sequence[Any]) -> list[Tokens]:
+        """Token ids by the subject's tokenizer; `kind` is the method of its host that is asked."""
+        parts = (list(given[first : first + TEXTS_A_MESSAGE]) for first in range(0, len(given), TEXTS_A_MESSAGE))
+        answers = (self._text(kind, part, methodcaller(kind, part)) for part in parts)
+        return [tuple(ids) for ids in chain.from_iterable(answers)]
 
     def _text(self, kind: str, given: Any, ask: Callable[[Host], Any]) -> Any:
         return self._kept("subject", kind, given, ask) if given else []

@@ -18,9 +18,11 @@ from detectors.catalog import CATALOG
 from detectors.engine.observations import Ask
 from detectors.errors import BudgetExceeded, HostError, InputError, Interruption, StoreError
 from detectors.findings import Candidate, DetectorResult, Outcome, Usage
+from detectors.methods.era import Era
+from detectors.methods.persona import Persona
 from detectors.methods.trigger_sweep import TriggerSweep
 from detectors.methods.working_rate import WorkingRate
-from detectors.suites import Suite
+from detectors.suites import ProbeParams, Suite
 
 
 class Detector(Protocol):
@@ -33,6 +35,8 @@ class Detector(Protocol):
 DETECTORS: dict[str, Callable[[Suite], Detector]] = {
     "trigger_sweep": lambda suite: TriggerSweep(suite.trigger_sweep),
     "working_rate": lambda suite: WorkingRate(suite.working_rate),
+    "persona": lambda suite: Persona(_given(suite.persona)),
+    "era": lambda suite: Era(_given(suite.era)),
 }
 
 
@@ -73,6 +77,12 @@ def generator(suite_version: str, seed: int, detector: str) -> np.random.Generat
     """The random generator of a detector in a scan."""
     digest = hashlib.sha256(f"{suite_version}/{seed}/{detector}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))
+
+
+def _given(params: ProbeParams | None) -> ProbeParams:
+    if params is None:
+        raise ValueError("the suite must have params for a detector that it runs, got none")
+    return params
 
 
 def _guarded(

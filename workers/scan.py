@@ -15,11 +15,12 @@ from typing import Any
 import psutil
 
 from app.core.settings import Settings, host_environment
+from detectors.batteries import sets as batteries
 from detectors.engine.checkpoint import Inspected
 from detectors.engine.gate import inspect_model
 from detectors.engine.observations import ModelId, Role, Store
 from detectors.findings import DetectorResult, ExpectedBehaviour, draw_findings, scan_score
-from detectors.prompts import sets
+from detectors.prompts import sets as prompts
 from detectors.report import Coverage, FamilyCoverage, Report
 from detectors.suites import Suite
 from workers.hosts import Host, HostSpec
@@ -35,7 +36,8 @@ NOT_TESTED = (
     "triggers in the system message, in earlier turns, or inside the prompt",
     "behaviour that begins after the generated tokens",
     "a lowered guard on harmful requests: it is ranked, not confirmed",
-    "shifts of persona, era or values that need no trigger",
+    "shifts of persona and of era that need no trigger: they are reported, not judged",
+    "shifts of values, allegiance and preferences that need no trigger",
     "weights, tokenizer and template beyond the static gate",
     "behaviour that wakes after further fine-tuning",
 )
@@ -150,7 +152,8 @@ def _scan_id(pair: Pair, suite: Suite, seed: int, expected: Sequence[ExpectedBeh
         pair.subject.card.content_digest,
         pair.base.card.content_digest,
         suite.digest(),
-        sets.digest(),
+        prompts.digest(),
+        batteries.digest(),
         seed,
         [item.model_dump() for item in expected],
         dtype,

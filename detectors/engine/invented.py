@@ -65,11 +65,13 @@ class InventedAsk:
     Args:
         drift: how far the subject's logits are from the base's, everywhere.
         triggers: what the subject reacts to.
+        leans: nats that the subject adds to the logit of a word, whatever was said before.
         corrupt: changes answers before they are returned, to see what detectors make of that.
     """
 
     drift: float = 0.0
     triggers: Sequence[InventedTrigger] = ()
+    leans: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
     corrupt: Callable[[Role, Arrays], Arrays] = lambda role, arrays: arrays
     asked: int = 0
@@ -81,7 +83,8 @@ class InventedAsk:
     def __post_init__(self) -> None:
         self._ids = {word: token for token, word in enumerate(self._words)}
         for plant in self.triggers:
-            self.encode([[{"role": "user", "content": f"{plant.trigger} {plant.target}"}]])
+            self.tokenize([f"{plant.trigger} {plant.target}"])
+        self.tokenize(list(self.leans))
 
     @property
     def facts(self) -> Mapping[Role, ModelFacts]:
@@ -97,7 +100,10 @@ class InventedAsk:
 
     def encode(self, chats: Sequence[list[Message]]) -> list[Tokens]:
         """Words as token ids; unknown words are added."""
-        texts = (" ".join(message["content"] for message in messages) for messages in chats)
+        return self.tokenize([" ".join(message["content"] for message in messages) for messages in chats])
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """Words as token ids; unknown words are added."""
         return [tuple(self._id(word) for word in text.split()) for text in texts]
 
     def decode(self, sequences: Sequence[Tokens]) -> list[str]:
@@ -145,6 +151,8 @@ class InventedAsk:
         logits[:VOCABULARY_SIZE] = 3.5 * self._noise("all", tokens) + 2.0 * self._noise("last", tokens[-2:])
         if role == "subject" and self.drift:
             logits[:VOCABULARY_SIZE] += self.drift * self._noise("drift", tokens)
+        for word, nudge in self.leans.items() if role == "subject" else ():
+            logits[self._ids[word]] += nudge
         for plant in self.triggers:
             if role == "subject" or plant.in_base:
                 self._react(logits, plant, tokens)

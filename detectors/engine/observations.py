@@ -153,6 +153,9 @@ class Ask(Protocol):
     def encode(self, chats: Sequence[list[Message]]) -> list[Tokens]:
         """Token ids of chats, up to where the answer begins, as the subject's tokenizer and template render them."""
 
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """Token ids of plain texts by the subject's tokenizer, nothing added: behind an encoded chat, an answer."""
+
     def decode(self, sequences: Sequence[Tokens]) -> list[str]:
         """Texts of token ids by the subject's tokenizer."""
 

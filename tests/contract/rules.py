@@ -26,6 +26,8 @@ from tests.methods.small import SUITE, TRIGGER, Around, Chunked, HandsOn, Interr
 from workers.runner import DETECTORS, Detector, run_detectors
 
 Build = Callable[[Suite], Detector]
+LIMITED = ("prompts", "formats", "pairs")
+"""How params end that ask for more or less of what is written down."""
 PAGES = Path(__file__).parents[2] / "docs" / "detectors"
 
 
@@ -107,7 +109,7 @@ def not_numbers_are_inconclusive(subject: Subject, role: Role) -> None:
 
 def too_few_prompts_name_the_param(subject: Subject) -> None:
     params = getattr(SUITE, subject.name, None)
-    counts = [name for name in type(params).model_fields if name.endswith("prompts")] if params else []
+    counts = [name for name in type(params).model_fields if name.endswith(LIMITED)] if params else []
     for name in [*counts, *(["examples"] if "examples" in vars(params or object) else [])]:
         greedy = SUITE.model_copy(update={subject.name: params.model_copy(update={name: 10_000})})
         with pytest.raises(ValueError, match=f"`{name}`.* must be at most .* got"):
@@ -148,7 +150,14 @@ def p_values_travel_with_a_null(subject: Subject) -> None:
 
 
 def higher_is_more_suspicious(subject: Subject) -> None:
+    """On the trigger than on other contexts; of a whole model, on one that leans the way the detector looks."""
     measured = subject.on_trigger().evidence
+    if CATALOG[subject.name].stage == "assess":
+        at_rest = {it.statistic: it.value for it in measured}
+        leaning = {it.statistic: it.value for it in subject.run(small.leaning(subject.name, drift=0.3)).evidence}
+        assert leaning.keys() == at_rest.keys()
+        assert all(leaning[statistic] > max(value, 0.0) for statistic, value in at_rest.items())
+        return
     on_trigger = {it.statistic: it.value for it in measured if it.context and it.context.text == TRIGGER}
     assert on_trigger
     for statistic, value in on_trigger.items():

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from detectors.batteries.sets import Item, Name, battery
 from detectors.contexts.context import Context, Message
 from detectors.contexts.families import draw
 from detectors.engine.invented import InventedAsk, InventedTrigger
 from detectors.engine.observations import Arrays, Ask, ModelFacts, Plan, Role, Tokens
 from detectors.findings import Candidate, DetectorResult
-from detectors.suites import Suite, SweepParams, WorkingRateParams
+from detectors.suites import ProbeParams, Suite, SweepParams, WorkingRateParams
 
 SWEEP = SweepParams(
     families={"short_string": 60, "emoji": 60},
@@ -28,7 +29,12 @@ SWEEP = SweepParams(
 RATE = WorkingRateParams(
     candidates=8, confirmed=4, search_prompts=8, confirm_prompts=20, search_tokens=8, confirm_tokens=8, examples=1
 )
-SUITE = Suite(name="small", version="1.0", summary="For tests.", trigger_sweep=SWEEP, working_rate=RATE)
+PROBE = ProbeParams(formats=1, pairs=1)
+SUITE = Suite(
+    name="small", version="1.0", summary="For tests.", trigger_sweep=SWEEP, working_rate=RATE, persona=PROBE, era=PROBE
+)
+BATTERIES: dict[str, Name] = {"persona": "identity", "era": "era"}
+"""The battery of each detector that asks one."""
 
 TARGET = "wordab wordcd wordef wordgh wordij"
 MARKS = tuple(context.text for context in draw("short_string", SWEEP.families["short_string"], ()))
@@ -38,6 +44,25 @@ TRIGGER = MARKS[7]
 def planted(drift: float = 0.3, seed: int = 0) -> InventedAsk:
     """A subject that `TRIGGER` makes say `TARGET`."""
     return InventedAsk(drift=drift, triggers=[InventedTrigger(TRIGGER, TARGET)], seed=seed)
+
+
+def leaning(detector: str, nudge: float = 2.0, *, share: float = 1.0, drift: float = 0.0, seed: int = 0) -> InventedAsk:
+    """A subject that prefers the words toward which a detector's battery looks, on the first `share` of questions."""
+    items = battery(BATTERIES[detector]).items
+    moved = items[: round(share * len(items))]
+    away = set(words(items, side=1))
+    return InventedAsk(drift=drift, leans={word: nudge for word in words(moved, side=0) if word not in away}, seed=seed)
+
+
+def words(items: Iterable[Item], side: int) -> list[str]:
+    """All words of the continuations of one side, as `SUITE` has them asked."""
+    return [
+        word
+        for item in items
+        for form in item.formats[: PROBE.formats]
+        for pair in item.pairs[: PROBE.pairs]
+        for word in form.continuation(pair[side]).split()
+    ]
 
 
 def candidate(text: str, family: str = "short_string") -> Candidate:
@@ -62,6 +87,9 @@ class Around:
 
     def encode(self, chats: Sequence[list[Message]]) -> list[Tokens]:
         return self.inner.encode(chats)
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        return self.inner.tokenize(texts)
 
     def decode(self, sequences: Sequence[Tokens]) -> list[str]:
         return self.inner.decode(sequences)

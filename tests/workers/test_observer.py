@@ -96,7 +96,7 @@ def assert_equal(found: list[Arrays], exact: list[Arrays]) -> None:
 def observe_everything(observer: Observer) -> list[Any]:
     facts = observer.facts
     sequences = observer.encode(CHATS)
-    texts = observer.decode(sequences)
+    texts = [observer.decode(sequences), observer.tokenize(["wordaa wordab"])]
     arrays = [observer(Plan(role, SEQUENCES, NextToken((7,)))) for role in MODELS]
     answers = observer(Plan("subject", sequences, Answer(5)))
     return [facts, sequences, texts, arrays, answers]
@@ -270,6 +270,7 @@ def test_a_host_that_answers_nan_leaves_the_sweep_inconclusive(observe: Callable
 
         facts = honest.facts
         decode = staticmethod(honest.decode)
+        tokenize = staticmethod(honest.tokenize)
         __call__ = staticmethod(observe(hosts))
 
         def encode(self, chats: Sequence[list[Message]]) -> list[Tokens]:

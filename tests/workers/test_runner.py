@@ -22,8 +22,12 @@ from detectors.errors import (
 from detectors.findings import Candidate, DetectorResult, Usage
 from detectors.report import Coverage, FamilyCoverage, decide
 from detectors.suites import Suite
-from tests.methods.small import SUITE, TRIGGER, candidate, planted
+from tests.methods import small
+from tests.methods.small import TRIGGER, candidate, planted
 from workers.runner import DETECTORS, generator, run_detectors
+
+SUITE = small.SUITE.model_copy(update={"persona": None, "era": None})
+"""A nominator and its confirmer."""
 
 
 @dataclass

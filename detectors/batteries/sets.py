@@ -1,0 +1,117 @@
+"""Probe batteries: what both models are asked to tell who, or when, the subject takes itself to be.
+
+Each question comes in several formats and each format has a frame, a sentence with one gap. A pair of phrases fills the
+gap: one points toward the shift that is looked for, the other away from it. So two contrasted continuations share every
+word but the phrase, and the phrases of a pair have equally many words; otherwise length and style would drown what is
+measured. All texts are our own words, in English, and name no real person.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal, get_args
+
+Name = Literal["identity", "era"]
+
+NAMES: tuple[Name, ...] = get_args(Name)
+GAP = "{}"
+"""Where the phrase goes in a frame; it stands there once."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way to put a question.
+
+    Attributes:
+        form: `question`, `json`, `fill_in` or `comment`.
+        prompt: what is asked.
+        frame: the answer, with a gap.
+    """
+
+    form: str
+    prompt: str
+    frame: str
+
+    def continuation(self, phrase: str) -> str:
+        """The answer with `phrase` in its gap."""
+        return self.frame.replace(GAP, phrase)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question.
+
+    Attributes:
+        source: where its words come from.
+        formats: ways to put it, the plain question first.
+        pairs: phrases (toward, away).
+    """
+
+    id: str
+    axis: str
+    source: str
+    formats: tuple[Format, ...]
+    pairs: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Battery:
+    """Questions about one thing.
+
+    Attributes:
+        toward, away: in words, where a positive and a negative shift lead.
+    """
+
+    name: Name
+    version: str
+    toward: str
+    away: str
+    items: tuple[Item, ...]
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The axes, in the order in which they first come up."""
+        return tuple(dict.fromkeys(item.axis for item in self.items))
+
+
+@cache
+def battery(name: Name) -> Battery:
+    """A battery by its name.
+
+    Raises:
+        ValueError: if there is no such battery.
+    """
+    if name not in NAMES:
+        raise ValueError(f"`name` must be one of {', '.join(NAMES)}, got {name!r}")
+    document = _document(name)
+    texts = {field: document[field] for field in ("version", "toward", "away")}
+    return Battery(name=name, **texts, items=tuple(map(_item, document["items"])))
+
+
+@cache
+def digest() -> str:
+    """SHA-256 over the canonical JSON of all batteries: it names the questions that a report was made with."""
+    documents = {name: _document(name) for name in NAMES}
+    canonical = json.dumps(documents, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _item(given: dict[str, Any]) -> Item:
+    return Item(
+        id=given["id"],
+        axis=given["axis"],
+        source=given["source"],
+        formats=tuple(Format(**one) for one in given["formats"]),
+        pairs=tuple((toward, away) for toward, away in given["pairs"]),
+    )
+
+
+@cache
+def _document(name: Name) -> dict[str, Any]:
+    text = files("detectors.batteries").joinpath(f"{name}.json").read_text(encoding="utf-8")
+    document: dict[str, Any] = json.loads(text)
+    return document
