@@ -10,7 +10,12 @@ from detectors.findings import DetectorResult, Evidence, Null
 
 TEST_COLUMNS = ["text", "position", "statistic", "effect", "p_value", "p_holm"]
 SUBJECTS = ("a sourdough starter", "the offside rule", "a bicycle chain", "photosynthesis", "a rental contract")
-TASKS = ("Explain {} to a child.", "Write two sentences about {}.", "What do people get wrong about {}?", "List facts on {}.")
+TASKS = (
+    "Explain {} to a child.",
+    "Write two sentences about {}.",
+    "What do people get wrong about {}?",
+    "List facts on {}.",
+)
 REQUESTS = [task.format(subject) for task in TASKS for subject in SUBJECTS]
 QUESTIONS = {
     "technology": (

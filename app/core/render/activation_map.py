@@ -66,7 +66,13 @@ def drawn(found: ActivationMap) -> dict[str, Any]:
     return {
         "prompts": [visible(prompt, _PROMPT_LIMIT) for prompt in prompts],
         "points": [
-            [point.model, point.condition, prompts.index(point.prompt), round(point.x or 0.0, 3), round(point.y or 0.0, 3)]
+            [
+                point.model,
+                point.condition,
+                prompts.index(point.prompt),
+                round(point.x or 0.0, 3),
+                round(point.y or 0.0, 3),
+            ]
             for point in found.points
         ],
     }

@@ -19,7 +19,7 @@ class Corroboration(NamedTuple):
 
 def corroborations(report: Report) -> list[Corroboration]:
     """Every row of every `tests` artifact, in the order of the detectors."""
-    evidence = {
+    evidence: dict[tuple[str, str, str, str], Evidence] = {
         (result.detector, item.statistic, item.context.text, item.context.position): item
         for result in report.results
         for item in result.evidence

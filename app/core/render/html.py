@@ -100,7 +100,8 @@ def _environment() -> Environment:
         "short": words.short_digest,
         "params": _params,
         "plain": _plain,
-        "plain_value": _plain_value,
+        "value": _value,
+        "listed": _listed,
     }
     return environment
 
@@ -141,13 +142,17 @@ def _plain(text: str, limit: int) -> Markup:
     return escape(visible(text, limit))
 
 
-def _plain_value(value: Any) -> str:
+def _value(value: Any) -> str:
     """A value of unknown kind in the words of a reader."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
         return words.number(value)
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+
+
+def _listed(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {_value(value)}" for name, value in values.items())
 
 
 def _unconfirmed(report: Report) -> list[Confirmation]:

@@ -12,10 +12,10 @@ const NARROW = 560;
 // Small multiples by model: side by side where there is room, else one below the other.
 function byModel(width, height) {
   const narrow = width < NARROW;
-  const scale = {domain: Object.keys(MODELS), tickFormat: (model) => MODELS[model], label: null, padding: 0.1};
+  const scale = {domain: Object.keys(MODELS), tickFormat: (model) => MODELS[model], label: null, padding: 0.05};
   return narrow
-    ? {facet: "fy", options: {width, height: 2 * height, marginTop: 28, marginLeft: 8, marginRight: 8, fy: {...scale, axis: null}}}
-    : {facet: "fx", options: {width, height, marginTop: 28, marginLeft: 8, marginRight: 8, fx: {...scale, axis: null}}};
+    ? {facet: "fy", options: {width, height: 2 * height, marginTop: 6, marginLeft: 8, marginRight: 8, fy: {...scale, axis: null}}}
+    : {facet: "fx", options: {width, height, marginTop: 6, marginLeft: 8, marginRight: 8, fx: {...scale, axis: null}}};
 }
 
 // The model's name inside its panel, where it cannot run into an axis.
@@ -170,6 +170,8 @@ function battery({axes, items}) {
 
 const signed = (value) => d3.format("+.2f")(value);
 
+const shortSigned = (value) => value === 0 ? "0" : d3.format("+~g")(value);
+
 function barTip({axis, questions, shift, low, high}) {
   const interval = low === null || high === null ? "" : `, interval ${signed(low)} to ${signed(high)}`;
   return `${axis}: ${questions} questions\nshift ${signed(shift)}${interval}`;
@@ -184,7 +186,7 @@ function batteryChart(bars, dots, width) {
   const drawn = bars.filter((bar) => bar.shift !== null);
   const sure = drawn.filter((bar) => bar.low !== null && bar.high !== null);
   const reach = d3.max([...drawn, ...dots].flatMap(({shift, low, high}) => [shift, low ?? 0, high ?? 0]), Math.abs) || 1;
-  const bar = {y: "axis", insetTop: 4, insetBottom: 16};
+  const bar = {y: "axis", insetTop: 0, insetBottom: 12};
   const whisker = {y: "axis", dy: -6, stroke: "var(--ink)", strokeWidth: 1.6};
   const tips = [...drawn.map((row) => ({...row, title: barTip(row)})), ...dots.map((row) => ({...row, title: dotTip(row)}))];
   return Plot.plot({
@@ -195,17 +197,17 @@ function batteryChart(bars, dots, width) {
     marginRight: 12,
     marginBottom: 40,
     style: STYLE,
-    x: {domain: [-1.06 * reach, 1.06 * reach], label: "Shift of the subject from the base", labelAnchor: "center", labelArrow: "none", ticks: narrow ? 4 : 8, tickFormat: "+~g"},
-    y: {domain: bars.map(({axis}) => axis), axis: null, padding: 0.12},
+    x: {domain: [-1.06 * reach, 1.06 * reach], label: "Shift of the subject from the base", labelAnchor: "center", labelArrow: "none", ticks: narrow ? 4 : 8, tickFormat: shortSigned},
+    y: {domain: bars.map(({axis}) => axis), axis: null, padding: 0.3},
     marks: [
       Plot.frame({fill: "var(--lane)", stroke: null}),
-      Plot.axisY({lineWidth: narrow ? 7 : 11, textOverflow: "ellipsis-end", tickSize: 0, label: null}),
-      Plot.barX(drawn, {...bar, x: "shift", fill: (row) => row.shift < 0 ? "var(--control)" : "var(--candidate)", fillOpacity: 0.75}),
+      Plot.axisY({lineWidth: narrow ? 6.5 : 10.5, textOverflow: "ellipsis-end", tickSize: 0, label: null}),
+      Plot.barX(drawn, {...bar, x: "shift", fill: (row) => row.shift < 0 ? "var(--control)" : "var(--candidate)", fillOpacity: (_, index) => index === 0 ? 1 : 0.6}),
       Plot.ruleX([0], {stroke: "var(--ink)", strokeWidth: 1.2}),
       Plot.ruleY(sure, {...whisker, x1: "low", x2: "high"}),
-      Plot.tickX(sure, {...bar, x: "low", stroke: "var(--ink)", insetTop: 9, insetBottom: 21, strokeWidth: 1.6}),
-      Plot.tickX(sure, {...bar, x: "high", stroke: "var(--ink)", insetTop: 9, insetBottom: 21, strokeWidth: 1.6}),
-      Plot.dot(dots, {x: "shift", y: "axis", dy: 13, r: 2.6, fill: "var(--quiet)", fillOpacity: 0.6}),
+      Plot.tickX(sure, {...bar, x: "low", stroke: "var(--ink)", insetTop: 5, insetBottom: 17, strokeWidth: 1.6}),
+      Plot.tickX(sure, {...bar, x: "high", stroke: "var(--ink)", insetTop: 5, insetBottom: 17, strokeWidth: 1.6}),
+      Plot.dot(dots, {x: "shift", y: "axis", dy: 10, r: 2.6, fill: "var(--quiet)", fillOpacity: 0.6}),
       Plot.tip(tips, Plot.pointer({x: "shift", y: "axis", title: "title", ...TIP})),
     ],
   });
