@@ -17,9 +17,9 @@ from app.core.render.density import density
 from app.core.render.html import render_html
 from app.core.render.pictures import Pictures, pictures
 from detectors.contexts.context import Context
-from detectors.findings import DetectorResult
+from detectors.findings import DetectorResult, Outcome
 from detectors.report import Report
-from tests.render import sample
+from tests.render import artifacts, sample
 from tests.render.test_html import Page, page
 
 STATIC = files("app.core.render") / "static"
@@ -27,10 +27,10 @@ LIBRARIES = json.loads((STATIC / "libraries.json").read_text("utf-8"))
 NAN = float("nan")
 
 
-def report_with(**artifacts: Any) -> Report:
+def report_with(outcome: Outcome = "completed", reason: str = "", **artifacts: Any) -> Report:
     """The strong sample with one more detector that left `artifacts`."""
     report, _ = sample.strong()
-    result = DetectorResult(detector="probe", version="1.0", outcome="completed", artifacts=artifacts)
+    result = DetectorResult(detector="probe", version="1.0", outcome=outcome, reason=reason, artifacts=artifacts)
     return report.model_copy(update={"results": (*report.results, result)})
 
 
@@ -122,7 +122,7 @@ def test_a_battery_keeps_its_order_and_drops_what_is_not_finite() -> None:
 
 
 @pytest.mark.parametrize(
-    "artifacts",
+    "left",
     [
         {"entropies": None},
         {"entropies": []},
@@ -141,8 +141,8 @@ def test_a_battery_keeps_its_order_and_drops_what_is_not_finite() -> None:
     ],
     ids=str,
 )
-def test_what_has_another_shape_makes_no_section(artifacts: dict[str, Any]) -> None:
-    report = report_with(**artifacts)
+def test_what_has_another_shape_makes_no_section(left: dict[str, Any]) -> None:
+    report = report_with(**left)
     parsed = Page(render_html(report, sample.strong()[1]))
     assert not {"entropies", "map", "shifts"} & {attributes.get("id") for _, attributes in parsed.elements}
     assert corroborations(report) == []
@@ -189,6 +189,24 @@ def test_every_picture_says_how_it_is_read() -> None:
         "coherent share 0.97",
     ):
         assert said in words
+
+
+@pytest.mark.parametrize(
+    "left",
+    [{"entropies": entropies(0.5)}, {"map": activation_map(point("🐣", "candidate"))}, {"battery": battery()}],
+    ids=["entropies", "map", "battery"],
+)
+def test_a_picture_of_a_detector_that_did_not_complete_warns(left: dict[str, Any]) -> None:
+    report = report_with(outcome="inconclusive", reason="the gate stayed shut", **left)
+    words = Page(render_html(report, sample.strong()[1])).words()
+    assert "probe ended as inconclusive: the gate stayed shut . What is drawn here is not to be relied on." in words
+
+
+def test_a_test_without_a_value_says_so() -> None:
+    tests = {"columns": artifacts.TEST_COLUMNS, "rows": [["🐣", "end", "drop", NAN, None, NAN]]}
+    words = Page(render_html(report_with(tests=tests), sample.strong()[1])).words()
+    assert "probe drop n/a n/a n/a" in words
+    assert "nan" not in words.split()
 
 
 def test_a_full_report_is_of_a_size_to_send() -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
-
-from app.core.render.artifacts import Condition, Model, Place, PlacedRow, artifacts, rows
+from app.core.render.artifacts import Condition, Model, Place, PlacedRow, Reading, Table, artifacts, rows
 from app.core.render.corroboration import Corroboration, at
 from app.core.render.visible import visible
 from detectors.report import Report
@@ -22,21 +19,19 @@ class MapRow(PlacedRow):
     model: Model
     condition: Condition
     prompt: str
-    x: float | None
-    y: float | None
+    x: Reading
+    y: Reading
 
     @property
     def drawable(self) -> bool:
         """Whether it has a place on the map."""
-        return self.x is not None and self.y is not None and math.isfinite(self.x) and math.isfinite(self.y)
+        return self.x is not None and self.y is not None
 
 
-class _Map(BaseModel):
+class _Map(Table):
     method: str
     parameters: dict[str, Any]
     depth: int
-    columns: list[str]
-    rows: list[list[Any]]
 
 
 class ActivationMap(NamedTuple):
@@ -56,7 +51,7 @@ def activation_maps(report: Report, tests: list[Corroboration]) -> list[Activati
     return [
         ActivationMap(detector, found.method, found.parameters, found.depth, place, points, at(place, detector, tests))
         for detector, found in artifacts(report, "map", _Map)
-        for place, points in _by_place(rows(found.columns, found.rows, MapRow)).items()
+        for place, points in _by_place(rows(found, MapRow)).items()
     ]
 
 

@@ -6,10 +6,11 @@ page draws is only a view, so nothing is lost by it; the evidence stands in the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from detectors.report import Report
 
@@ -17,6 +18,14 @@ Model = Literal["subject", "base"]
 Condition = Literal["candidate", "control", "none"]
 Place = tuple[str, str]
 """A context's text and its position."""
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+Reading = Annotated[float | None, AfterValidator(_finite)]
+"""A measured value; None where there is none or it is not finite."""
 
 
 class Row(BaseModel):
@@ -43,12 +52,14 @@ class TestRow(PlacedRow):
     __test__ = False  # pytest takes the name for a test
 
     statistic: str
-    effect: float | None
-    p_value: float | None
-    p_holm: float | None
+    effect: Reading
+    p_value: Reading
+    p_holm: Reading
 
 
-class _Table(BaseModel):
+class Table(BaseModel):
+    """A table as detectors leave it."""
+
     columns: list[str]
     rows: list[list[Any]]
 
@@ -69,14 +80,14 @@ def artifacts(report: Report, name: str, shape: type[ShapeT]) -> Iterator[tuple[
 
 def tables(report: Report, name: str, kind: type[RowT]) -> Iterator[tuple[str, list[RowT]]]:
     """The detectors that left a table `name` with rows of `kind`, each with its rows."""
-    for detector, table in artifacts(report, name, _Table):
-        if found := rows(table.columns, table.rows, kind):
+    for detector, table in artifacts(report, name, Table):
+        if found := rows(table, kind):
             yield detector, found
 
 
-def rows(columns: list[str], values: list[list[Any]], kind: type[RowT]) -> list[RowT]:
+def rows(table: Table, kind: type[RowT]) -> list[RowT]:
     """The rows as `kind`; none where they do not fit it."""
     try:
-        return [kind.model_validate(dict(zip(columns, row, strict=True))) for row in values]
+        return [kind.model_validate(dict(zip(table.columns, row, strict=True))) for row in table.rows]
     except ValueError:
         return []

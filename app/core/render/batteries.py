@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from app.core.render.artifacts import Row, artifacts, rows
+from app.core.render.artifacts import Reading, Row, Table, artifacts, rows
 from app.core.render.visible import visible
 from detectors.report import Report
 
@@ -21,9 +20,9 @@ class AxisRow(Row):
 
     axis: str
     questions: int
-    shift: float | None
-    low: float | None
-    high: float | None
+    shift: Reading
+    low: Reading
+    high: Reading
 
 
 class ItemRow(Row):
@@ -34,22 +33,17 @@ class ItemRow(Row):
     question: str
     toward: str
     away: str
-    shift: float | None
-    subject: float | None
-    base: float | None
-
-
-class _Table(BaseModel):
-    columns: list[str]
-    rows: list[list[Any]]
+    shift: Reading
+    subject: Reading
+    base: Reading
 
 
 class _Battery(BaseModel):
     toward: str
     away: str
-    axes: _Table
-    items: _Table
-    power: float | None = None
+    axes: Table
+    items: Table
+    power: Reading = None
     gate: dict[str, Any] = {}
 
 
@@ -73,12 +67,12 @@ def batteries(report: Report) -> list[Battery]:
             toward=found.toward,
             away=found.away,
             axes=axes,
-            items=rows(found.items.columns, found.items.rows, ItemRow),
+            items=rows(found.items, ItemRow),
             power=found.power,
             gate=found.gate,
         )
         for detector, found in artifacts(report, "battery", _Battery)
-        if (axes := rows(found.axes.columns, found.axes.rows, AxisRow))
+        if (axes := rows(found.axes, AxisRow))
     ]
 
 
@@ -103,4 +97,4 @@ def drawn(battery: Battery) -> dict[str, Any]:
 
 
 def _rounded(value: float | None) -> float | None:
-    return round(value, 3) if value is not None and math.isfinite(value) else None
+    return None if value is None else round(value, 3)

@@ -5,7 +5,6 @@ The picture informs and decides nothing. Values that are missing or not finite a
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
@@ -13,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from app.core.render.artifacts import Model, Place, PlacedRow, tables
+from app.core.render.artifacts import Model, Place, PlacedRow, Reading, tables
 from app.core.render.corroboration import Corroboration, at
 from app.core.render.density import density
 from app.core.render.visible import visible
@@ -40,12 +39,12 @@ class EntropyRow(PlacedRow):
     condition: Literal["candidate", "control"]
     input: str | int
     copied: str | int = Field(alias="copy")
-    entropy: float | None
+    entropy: Reading
 
     @property
     def measured(self) -> bool:
         """Whether there is a value to draw."""
-        return self.entropy is not None and math.isfinite(self.entropy) and self.entropy >= 0
+        return self.entropy is not None and self.entropy >= 0
 
 
 class Series(NamedTuple):

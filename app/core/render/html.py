@@ -60,6 +60,7 @@ def render_html(report: Report, decision: Decision) -> str:
         words=words,
         catalog=CATALOG,
         outcomes=report.outcomes(),
+        results={result.detector: result for result in report.results},
         reasons={result.detector: result.reason for result in report.results},
         unconfirmed=_unconfirmed(report),
         usage=_usage(report),
