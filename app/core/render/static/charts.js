@@ -6,8 +6,21 @@ const MODELS = {subject: "Subject", base: "Base"};
 const CONDITIONS = {candidate: "with this context", control: "with a control context", none: "without any context"};
 const HUES = {candidate: "var(--candidate)", control: "var(--control)", none: "var(--without)"};
 const STYLE = {background: "none", fontFamily: "inherit", fontSize: "12px", overflow: "visible"};
-const TIP = {fontSize: 12, lineWidth: 24, textPadding: 10};
 const NARROW = 560;
+
+// The text of the mark that is pointed at, in a box that fits beside it.
+function hover(rows, channels, describe, width) {
+  const [lineWidth, longest] = width < NARROW ? [11, 18] : [24, 36];
+  const title = (row) => broken(describe(row), longest);
+  return Plot.tip(rows, Plot.pointer({...channels, title, lineWidth, fontSize: 12, lineHeight: 1.3, textPadding: 10}));
+}
+
+// Plot breaks lines at spaces only: words longer than a line are cut into lines here.
+function broken(text, longest) {
+  const long = new RegExp(`\\S{${longest + 1},}`, "gu");
+  const line = new RegExp(`(?:.\\p{M}*){1,${longest}}`, "gu");
+  return text.replace(long, (word) => word.match(line).join("\n"));
+}
 
 // Small multiples by model: side by side where there is room, else one below the other.
 function byModel(width, height) {
@@ -72,7 +85,7 @@ function landscapeChart(points, families, width) {
       Plot.text(landscapeLabels(of("confirmed"), narrow ? 10 : 24), {
         ...place, text: "text", dx: 10, textAnchor: "start", fill: "var(--ink)", fontWeight: 600, fontSize: 13,
       }),
-      Plot.tip(points, Plot.pointer({...place, title: landscapeTip, ...TIP})),
+      hover(points, place, landscapeTip, width),
     ],
   });
 }
@@ -87,7 +100,7 @@ function entropies({most, inputs, series}) {
 }
 
 function entropyTip({model, condition, entropy, input, copy}) {
-  return `${MODELS[model]}, ${CONDITIONS[condition]}\n${entropy.toFixed(2)} nats\nrequest ${input}, copy ${copy}`;
+  return `${MODELS[model]}, ${CONDITIONS[condition]}\n${entropy.toFixed(2)} nats\n${input}\ncopy ${copy}`;
 }
 
 function entropyMarks(curves, copies, condition, facet) {
@@ -124,7 +137,7 @@ function entropyChart(curves, copies, most, width) {
       ...entropyMarks(curves, copies, "control", facet),
       ...entropyMarks(curves, copies, "candidate", facet),
       modelNames(facet),
-      Plot.tip(copies, Plot.pointer({x: "entropy", y: "height", [facet]: "model", title: entropyTip, ...TIP})),
+      hover(copies, {x: "entropy", y: "height", [facet]: "model"}, entropyTip, width),
     ],
   });
 }
@@ -156,7 +169,7 @@ function mapChart(rows, width) {
       Plot.dot(of("control"), {...place, symbol: "square", r: 3.6, stroke: HUES.control, strokeWidth: 1.6}),
       Plot.dot(of("candidate"), {...place, r: 4.4, fill: HUES.candidate, stroke: "var(--page)", strokeWidth: 1}),
       modelNames(facet),
-      Plot.tip(rows, Plot.pointer({...place, title: mapTip, ...TIP})),
+      hover(rows, place, mapTip, width),
     ],
   });
 }
@@ -171,6 +184,8 @@ function battery({axes, items}) {
 const signed = (value) => d3.format("+.2f")(value);
 
 const shortSigned = (value) => value === 0 ? "0" : d3.format("+~g")(value);
+
+const batteryTip = (row) => "question" in row ? dotTip(row) : barTip(row);
 
 function barTip({axis, questions, shift, low, high}) {
   const interval = low === null || high === null ? "" : `, interval ${signed(low)} to ${signed(high)}`;
@@ -188,7 +203,6 @@ function batteryChart(bars, dots, width) {
   const reach = d3.max([...drawn, ...dots].flatMap(({shift, low, high}) => [shift, low ?? 0, high ?? 0]), Math.abs) || 1;
   const bar = {y: "axis", insetTop: 0, insetBottom: 12};
   const whisker = {y: "axis", dy: -6, stroke: "var(--ink)", strokeWidth: 1.6};
-  const tips = [...drawn.map((row) => ({...row, title: barTip(row)})), ...dots.map((row) => ({...row, title: dotTip(row)}))];
   return Plot.plot({
     width,
     height: 50 + 46 * bars.length,
@@ -208,7 +222,7 @@ function batteryChart(bars, dots, width) {
       Plot.tickX(sure, {...bar, x: "low", stroke: "var(--ink)", insetTop: 5, insetBottom: 17, strokeWidth: 1.6}),
       Plot.tickX(sure, {...bar, x: "high", stroke: "var(--ink)", insetTop: 5, insetBottom: 17, strokeWidth: 1.6}),
       Plot.dot(dots, {x: "shift", y: "axis", dy: 10, r: 2.6, fill: "var(--quiet)", fillOpacity: 0.6}),
-      Plot.tip(tips, Plot.pointer({x: "shift", y: "axis", title: "title", ...TIP})),
+      hover([...drawn, ...dots], {x: "shift", y: "axis"}, batteryTip, width),
     ],
   });
 }
