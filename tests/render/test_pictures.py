@@ -5,15 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import BaseModel
 from scipy.stats import gaussian_kde
 
+from app.core.render.activation_map import MapRow
 from app.core.render.artifacts import TestRow
+from app.core.render.batteries import AxisRow, ItemRow
 from app.core.render.corroboration import Corroboration, about, corroborations
 from app.core.render.density import density
+from app.core.render.entropies import EntropyRow
 from app.core.render.html import render_html
 from app.core.render.pictures import Pictures, pictures
 from detectors.contexts.context import Context
@@ -24,6 +29,7 @@ from tests.render.test_html import Page, page
 
 STATIC = files("app.core.render") / "static"
 LIBRARIES = json.loads((STATIC / "libraries.json").read_text("utf-8"))
+DOCS = Path(__file__).parents[2] / "docs"
 NAN = float("nan")
 
 
@@ -207,6 +213,13 @@ def test_a_test_without_a_value_says_so() -> None:
     words = Page(render_html(report_with(tests=tests), sample.strong()[1])).words()
     assert "probe drop n/a n/a n/a" in words
     assert "nan" not in words.split()
+
+
+@pytest.mark.parametrize("kind", [TestRow, EntropyRow, MapRow, AxisRow, ItemRow], ids=lambda kind: kind.__name__)
+def test_every_column_that_is_read_is_on_the_page_about_it(kind: type[BaseModel]) -> None:
+    columns = [f"`{field.alias or name}`" for name, field in kind.model_fields.items()]
+    lines = DOCS.joinpath("reference", "report-page.md").read_text("utf-8").splitlines()
+    assert any(all(column in line for column in columns) for line in lines if line.startswith("| `"))
 
 
 def test_a_full_report_is_of_a_size_to_send() -> None:

@@ -18,7 +18,7 @@ class MapRow(PlacedRow):
 
     model: Model
     condition: Condition
-    prompt: str
+    prompt: str | int
     x: Reading
     y: Reading
 
@@ -59,7 +59,7 @@ def drawn(found: ActivationMap) -> dict[str, Any]:
     """What the chart needs; every text is visible."""
     prompts = list(dict.fromkeys(point.prompt for point in found.points))
     return {
-        "prompts": [visible(prompt, _PROMPT_LIMIT) for prompt in prompts],
+        "prompts": [visible(str(prompt), _PROMPT_LIMIT) for prompt in prompts],
         "points": [
             [
                 point.model,
