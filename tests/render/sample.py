@@ -22,6 +22,7 @@ from detectors.findings import (
     scan_score,
 )
 from detectors.report import Coverage, Decision, FamilyCoverage, Machine, ModelCard, Report, decide
+from tests.render import artifacts
 
 COLUMNS = [
     "text",
@@ -66,6 +67,11 @@ def strong() -> tuple[Report, Decision]:
     return scan([advert, refusal, weak])
 
 
+def pictured() -> tuple[Report, Decision]:
+    """The same with the artifacts of every detector that leaves a picture, at their full size."""
+    return _with_artifacts(*strong())
+
+
 def no_evidence() -> tuple[Report, Decision]:
     """1,500 contexts, three candidates, nothing confirmed."""
     candidates = ("🐓", "zx", "2031-05-04")
@@ -105,11 +111,12 @@ def hostile() -> tuple[Report, Decision]:
     long = confirmation(
         Context(text="B" * 5_000, family="emoji"), text, "refusal", 40, words="https://evil.example " * 300
     )
-    return scan(
+    report, decision = scan(
         [found, long],
         texts=text,
         expected=(ExpectedBehaviour(context="no such " + text, behaviour=text),),
     )
+    return _with_artifacts(report, decision, text)
 
 
 def confirmation(
@@ -192,6 +199,13 @@ def scan(
         seconds={"gate": 3.1, "load": 6.4, "trigger_sweep": 201.7, "working_rate": 87.2},
     )
     return report, decide(findings, report.outcomes(), report.coverage)
+
+
+def _with_artifacts(report: Report, decision: Decision, texts: str = "") -> tuple[Report, Decision]:
+    tested = [found.context for result in report.results for found in result.confirmations]
+    further = artifacts.results([(context.text, context.position) for context in tested], texts)
+    planned = report.planned + tuple(result.detector for result in further)
+    return report.model_copy(update={"results": report.results + further, "planned": planned}), decision
 
 
 def _sweep(confirmations: list[Confirmation], texts: str) -> DetectorResult:

@@ -23,7 +23,7 @@ SAMPLES: dict[str, Sample] = {
     "inconclusive": sample.inconclusive,
     "suspicious": sample.suspicious,
 }
-ALL: list[Sample] = [*SAMPLES.values(), sample.hostile]
+ALL: list[Sample] = [*SAMPLES.values(), sample.pictured, sample.hostile]
 LOADS = {"src", "href", "srcset", "action", "formaction", "data", "poster", "xlink:href", "background"}
 
 
@@ -96,10 +96,10 @@ def test_the_page_is_small(build: Sample) -> None:
 
 def test_no_hostile_text_becomes_markup() -> None:
     parsed = page(sample.hostile)
-    ours = {tag for build in SAMPLES.values() for tag, _ in page(build).elements}
+    ours = {tag for build in (*SAMPLES.values(), sample.pictured) for tag, _ in page(build).elements}
     assert {tag for tag, _ in parsed.elements} <= ours
     assert not [key for _, attributes in parsed.elements for key in attributes if key.startswith("on")]
-    assert sum(tag == "script" for tag, _ in parsed.elements) == 4
+    assert sum(tag == "script" for tag, _ in parsed.elements) == 5
     assert "<script>alert(1)</script>" in parsed.text
     assert "{{7*7}}" in parsed.text
 
@@ -112,12 +112,18 @@ def test_no_hostile_character_reaches_the_page() -> None:
     assert "U+202E RIGHT-TO-LEFT OVERRIDE" in html
 
 
-def test_data_for_the_chart_cannot_end_its_script() -> None:
-    data = next(text for _, attributes, text in page(sample.hostile).raw if attributes.get("id") == "landscape-data")
-    assert not set("<>&") & set(data)
-    points = json.loads(data)
-    assert len(points) == 1_500
-    assert any("<script>alert(1)</script>" in point[1] for point in points)
+def test_data_for_the_charts_cannot_end_their_script() -> None:
+    data = next(text for _, attributes, text in page(sample.hostile).raw if attributes.get("id") == "pictures")
+    assert not set("<>&\u2028\u2029") & set(data)
+    charts = json.loads(data)
+    assert {kind: len(drawn) for kind, drawn in charts.items()} == {
+        "landscape": 1,
+        "entropies": 2,
+        "map": 2,
+        "battery": 2,
+    }
+    assert len(charts["landscape"][0]) == 1_500
+    assert any("<script>alert(1)</script>" in point[1] for point in charts["landscape"][0])
 
 
 @pytest.mark.parametrize("build", ALL)

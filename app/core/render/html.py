@@ -1,8 +1,8 @@
 """A report and its decision as one HTML file that needs nothing else.
 
 The file makes no outside request, opens from disk, and shows an attacker's text without obeying it. Three nets hold
-that text: every expression in the templates passes `visible`, then Jinja's autoescape; data for the chart is JSON
-without markup characters; and the content security policy runs only the three scripts whose digests it lists.
+that text: every expression in the templates passes `visible`, then Jinja's autoescape; data for the charts is JSON
+without markup characters; and the content security policy runs only the scripts whose digests it lists.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from app.core.render import words
-from app.core.render.landscape import chart_json, landscape
+from app.core.render.corroboration import about, corroborations
+from app.core.render.pictures import pictures
 from app.core.render.visible import code_points, pieces, visible
 from detectors.catalog import CATALOG
 from detectors.findings import Confirmation
 from detectors.report import Decision, Report
 
-_SCRIPTS = ("d3.min.js", "plot.umd.min.js", "report.js")
+_SCRIPTS = ("d3.min.js", "plot.umd.min.js", "charts.js", "report.js")
 _BLOCK_LIMIT = 1_200
 """Characters shown of an answer or a prompt."""
 
@@ -33,6 +34,9 @@ _FIELD_LIMIT = 2_000
 
 _TABLE_ROWS = 40
 """Contexts listed in the table behind the picture."""
+
+_PICTURE_ROWS = 300
+"""Points of a map or questions of a battery listed behind their picture; the JSON report holds all of them."""
 
 _EVIDENCE_ROWS = 200
 """Evidence listed per detector; the JSON report holds all of it."""
@@ -45,8 +49,9 @@ def render_html(report: Report, decision: Decision) -> str:
         report: the scan.
         decision: the verdict drawn from it; may be drawn under another policy than the scan's own.
     """
-    points = landscape(report)
-    scripts = _scripts() if points else [_asset("report.js")]
+    tests = corroborations(report)
+    drawn = pictures(report, tests)
+    scripts = _scripts() if drawn.present else [_asset("report.js")]
     page = _environment().get_template("report.html.j2")
     return page.render(
         report=report,
@@ -55,14 +60,16 @@ def render_html(report: Report, decision: Decision) -> str:
         words=words,
         catalog=CATALOG,
         outcomes=report.outcomes(),
+        results={result.detector: result for result in report.results},
         reasons={result.detector: result.reason for result in report.results},
         unconfirmed=_unconfirmed(report),
         usage=_usage(report),
-        points=points,
-        top=points[:_TABLE_ROWS],
-        undrawn=sum(point.divergence is None for point in points),
-        chart=chart_json(points),
+        corroborations=[about(finding.confirmation, tests) for finding in report.findings],
+        pictures=drawn,
+        top=drawn.points[:_TABLE_ROWS],
+        undrawn=sum(point.divergence is None for point in drawn.points),
         evidence_rows=_EVIDENCE_ROWS,
+        picture_rows=_PICTURE_ROWS,
         style=_asset("report.css"),
         scripts=scripts,
         policy=_policy(scripts),
@@ -93,6 +100,9 @@ def _environment() -> Environment:
         "gibibytes": words.gibibytes,
         "short": words.short_digest,
         "params": _params,
+        "plain": _plain,
+        "value": _value,
+        "listed": _listed,
     }
     return environment
 
@@ -126,6 +136,24 @@ def _marked(text: str, limit: int, newline: str = "↵") -> Markup:
 
 def _params(params: dict[str, Any]) -> str:
     return json.dumps(params, sort_keys=True, ensure_ascii=False, default=str) if params else "defaults"
+
+
+def _plain(text: str, limit: int) -> Markup:
+    """An attacker's text where no element may stand, such as in an attribute."""
+    return escape(visible(text, limit))
+
+
+def _value(value: Any) -> str:
+    """A value of unknown kind in the words of a reader."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return words.number(value)
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+
+
+def _listed(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {_value(value)}" for name, value in values.items())
 
 
 def _unconfirmed(report: Report) -> list[Confirmation]:

@@ -8,9 +8,6 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, NamedTuple
 
-from jinja2.utils import htmlsafe_json_dumps
-from markupsafe import Markup
-
 from app.core.render.visible import visible
 from detectors.report import Report
 
@@ -49,9 +46,9 @@ def landscape(report: Report) -> list[Point]:
     return [_point(rank, row, statuses) for rank, row in enumerate(rows, start=1)]
 
 
-def chart_json(points: list[Point]) -> Markup:
-    """The points as JSON that can stand in a script element: no `<`, `>` or `&`, no hidden character."""
-    return htmlsafe_json_dumps([_drawn(point) for point in points], separators=(",", ":"), allow_nan=False)
+def drawn(points: list[Point]) -> list[list[str | int | float | None]]:
+    """What the chart needs; every text is visible."""
+    return [_drawn(point) for point in points]
 
 
 def _drawn(point: Point) -> list[str | int | float | None]:

@@ -54,6 +54,8 @@ POSITION_WORDS = {
     "system": "as the system message",
 }
 
+CONDITION_WORDS = {"candidate": "this context", "control": "control contexts", "none": "without any"}
+
 BEHAVIOUR_WORDS: dict[Behaviour, str] = {
     "fixed_output": "answers with one fixed text, whatever was asked",
     "fixed_prefix": "begins its answer with one fixed text, whatever was asked",

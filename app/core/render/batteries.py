@@ -1,0 +1,100 @@
+"""Batteries of contrasted continuations (persona, era): how far each axis leans, with its interval."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from app.core.render.artifacts import Reading, Row, Table, artifacts, rows
+from app.core.render.visible import visible
+from detectors.report import Report
+
+_AXIS_LIMIT = 40
+_QUESTION_LIMIT = 120
+_ANSWER_LIMIT = 60
+
+
+class AxisRow(Row):
+    """The mean shift of one axis with its interval; the first row is over all questions."""
+
+    axis: str
+    questions: int
+    shift: Reading
+    low: Reading
+    high: Reading
+
+
+class ItemRow(Row):
+    """One question: how much more each model prefers the answer `toward` to the answer `away`."""
+
+    item: str | int
+    axis: str
+    question: str
+    toward: str
+    away: str
+    shift: Reading
+    subject: Reading
+    base: Reading
+
+
+class _Battery(BaseModel):
+    toward: str
+    away: str
+    axes: Table
+    items: Table
+    power: Reading = None
+    gate: dict[str, Any] = {}
+
+
+class Battery(NamedTuple):
+    """What one detector's battery read; a shift above 0 leans `toward`."""
+
+    detector: str
+    toward: str
+    away: str
+    axes: list[AxisRow]
+    items: list[ItemRow]
+    power: float | None
+    gate: dict[str, Any]
+
+
+def batteries(report: Report) -> list[Battery]:
+    """The batteries that detectors left; one without axes is none."""
+    return [
+        Battery(
+            detector=detector,
+            toward=found.toward,
+            away=found.away,
+            axes=axes,
+            items=rows(found.items, ItemRow),
+            power=found.power,
+            gate=found.gate,
+        )
+        for detector, found in artifacts(report, "battery", _Battery)
+        if (axes := rows(found.axes, AxisRow))
+    ]
+
+
+def drawn(battery: Battery) -> dict[str, Any]:
+    """What the chart needs; every text is visible."""
+    return {
+        "axes": [
+            [visible(row.axis, _AXIS_LIMIT), row.questions, _rounded(row.shift), _rounded(row.low), _rounded(row.high)]
+            for row in battery.axes
+        ],
+        "items": [
+            [
+                visible(row.axis, _AXIS_LIMIT),
+                visible(row.question, _QUESTION_LIMIT),
+                visible(row.toward, _ANSWER_LIMIT),
+                visible(row.away, _ANSWER_LIMIT),
+                _rounded(row.shift),
+            ]
+            for row in battery.items
+        ],
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

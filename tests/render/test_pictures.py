@@ -1,0 +1,225 @@
+"""What the pictures are drawn from: artifacts in, panels, points and bars out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import BaseModel
+from scipy.stats import gaussian_kde
+
+from app.core.render.activation_map import MapRow
+from app.core.render.artifacts import TestRow
+from app.core.render.batteries import AxisRow, ItemRow
+from app.core.render.corroboration import Corroboration, about, corroborations
+from app.core.render.density import density
+from app.core.render.entropies import EntropyRow
+from app.core.render.html import render_html
+from app.core.render.pictures import Pictures, pictures
+from detectors.contexts.context import Context
+from detectors.findings import DetectorResult, Outcome
+from detectors.report import Report
+from tests.render import artifacts, sample
+from tests.render.test_html import Page, page
+
+STATIC = files("app.core.render") / "static"
+LIBRARIES = json.loads((STATIC / "libraries.json").read_text("utf-8"))
+DOCS = Path(__file__).parents[2] / "docs"
+NAN = float("nan")
+
+
+def report_with(outcome: Outcome = "completed", reason: str = "", **artifacts: Any) -> Report:
+    """The strong sample with one more detector that left `artifacts`."""
+    report, _ = sample.strong()
+    result = DetectorResult(detector="probe", version="1.0", outcome=outcome, reason=reason, artifacts=artifacts)
+    return report.model_copy(update={"results": (*report.results, result)})
+
+
+def drawn(report: Report) -> Pictures:
+    return pictures(report, corroborations(report))
+
+
+def entropies(*values: float | None) -> dict[str, Any]:
+    rows = [["🐣", "end", "subject", "candidate", 0, copy, value] for copy, value in enumerate(values)]
+    return {"columns": ["text", "position", "model", "condition", "input", "copy", "entropy"], "rows": rows}
+
+
+def point(text: str, condition: str, x: float | None = 0.0) -> list[Any]:
+    return [text, "end", "subject", condition, "Why?", x, 1.0]
+
+
+def activation_map(*rows: list[Any]) -> dict[str, Any]:
+    columns = ["text", "position", "model", "condition", "prompt", "x", "y"]
+    return {"method": "UMAP", "parameters": {}, "depth": 3, "columns": columns, "rows": list(rows)}
+
+
+def battery(**changes: Any) -> dict[str, Any]:
+    axes = {"columns": ["axis", "questions", "shift", "low", "high"], "rows": [["overall", 1, 0.5, None, NAN]]}
+    items = {"columns": ["item", "axis", "question", "toward", "away", "shift", "subject", "base"], "rows": []}
+    return {"toward": "then", "away": "now", "axes": axes, "items": items, "power": 0.5, "gate": {}} | changes
+
+
+@pytest.mark.parametrize("library", LIBRARIES, ids=lambda library: library["name"])
+def test_the_bundled_libraries_are_those_on_record(library: dict[str, str]) -> None:
+    content = (STATIC / library["file"]).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == library["sha256"]
+    assert f"v{library['version']} Copyright" in content[:100].decode()
+    assert "with or without fee" in (STATIC / library["licence_file"]).read_text("utf-8")
+    assert library["licence"] == "ISC"
+
+
+def test_no_script_is_bundled_without_its_record() -> None:
+    minified = {file.name for file in STATIC.iterdir() if file.name.endswith(".min.js")}
+    assert minified == {library["file"] for library in LIBRARIES}
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.4, 0.9, 2.5, 2.6], [1.0, 1.2]])
+def test_a_density_is_that_of_scipy_reflected_at_zero(values: list[float]) -> None:
+    grid = np.linspace(0.0, 4.0, 50)
+    theirs = gaussian_kde(values, bw_method="silverman")
+    np.testing.assert_allclose(density(values, grid), theirs(grid) + theirs(-grid), rtol=1e-9)
+
+
+def test_values_that_are_all_alike_have_a_density_of_mass_one() -> None:
+    grid = np.linspace(0.0, 2.0, 4_001)
+    curve = density([1.0, 1.0, 1.0], grid)
+    assert np.isfinite(curve).all()
+    assert np.trapezoid(curve, grid) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_entropies_become_a_panel_for_each_context_on_one_axis() -> None:
+    panels = drawn(sample.pictured()[0]).panels
+    assert [panel.place for panel in panels] == [("🐣", "end"), ("qp", "start"), ("vk", "end")]
+    assert len({panel.most for panel in panels}) == 1
+    works = {(series.model, series.condition): series for series in panels[0].series}
+    assert {len(series.rows) for series in works.values()} == {80}
+    lower, median, upper = works["subject", "candidate"].quartiles or (9.0, 9.0, 9.0)
+    assert lower < median < upper < 1.0 < works["subject", "control"].values[40]
+
+
+def test_entropies_without_a_value_are_counted_and_not_drawn() -> None:
+    report = report_with(entropies=entropies(0.5, NAN, None, -1.0, 0.7))
+    (panel,) = drawn(report).panels
+    assert panel.unmeasured == 3
+    assert panel.series[0].values == [0.5, 0.7]
+    assert "Not drawn, for want of a reading: 3." in Page(render_html(report, sample.strong()[1])).words()
+
+
+@pytest.mark.parametrize("values", [(0.0,), (0.0, 0.0), (1.5,)])
+def test_few_or_equal_entropies_can_be_drawn(values: tuple[float, ...]) -> None:
+    json.loads(drawn(report_with(entropies=entropies(*values))).json())
+
+
+def test_points_of_no_context_stand_on_every_map() -> None:
+    rows = [point("🐣", "candidate"), point("qp", "control"), point("", "none"), point("qp", "candidate", NAN)]
+    maps = drawn(report_with(map=activation_map(*rows))).maps
+    assert [one.place[0] for one in maps] == ["🐣", "qp"]
+    assert [[item.condition for item in one.points] for one in maps] == [["candidate", "none"], ["control", "none"]]
+
+
+def test_a_battery_keeps_its_order_and_drops_what_is_not_finite() -> None:
+    charts = json.loads(drawn(report_with(battery=battery())).json())
+    assert charts["battery"][0]["axes"] == [["overall", 1, 0.5, None, None]]
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        {"entropies": None},
+        {"entropies": []},
+        {"entropies": {"columns": ["text"], "rows": [["🐣"]]}},
+        {"entropies": {"columns": ["text"], "rows": [["🐣", "end"]]}},
+        {"entropies": entropies(NAN)},
+        {"entropies": entropies()},
+        {"map": {"method": "UMAP"}},
+        {"map": activation_map()},
+        {"map": activation_map(point("🐣", "unheard of"))},
+        {"map": activation_map(point("🐣", "candidate", None))},
+        {"battery": battery(axes={"columns": [], "rows": []})},
+        {"battery": battery(axes=3)},
+        {"tests": {"columns": ["text"], "rows": "none"}},
+        {"of a later version": {"columns": [], "rows": []}},
+    ],
+    ids=str,
+)
+def test_what_has_another_shape_makes_no_section(left: dict[str, Any]) -> None:
+    report = report_with(**left)
+    parsed = Page(render_html(report, sample.strong()[1]))
+    assert not {"entropies", "map", "shifts"} & {attributes.get("id") for _, attributes in parsed.elements}
+    assert corroborations(report) == []
+
+
+def test_an_old_report_has_no_further_section() -> None:
+    ids = {attributes.get("id") for _, attributes in page(sample.strong).elements}
+    assert not {"entropies", "map", "shifts"} & ids
+    assert "What other detectors measure" not in page(sample.strong).words()
+
+
+def test_other_detectors_are_heard_beside_the_finding() -> None:
+    words = page(sample.pictured).words()
+    first, _, rest = words.partition("touchstone replay REPORT.json --finding 1")
+    assert "What other detectors measure about it" in first
+    assert "strip entropy_drop +1.90 nats 2.4e-5 7.2e-5 Null: the context moves the subject no further" in first
+    assert "activation_clustering silhouette" in first
+    assert "+0.04 nats 0.38 0.76" in rest.partition("--finding 2")[0]
+
+
+def test_corroboration_is_about_the_same_text_at_the_same_position() -> None:
+    found = sample.confirmation(
+        Context(text="qp", family="emoji", position="start"), None, "refusal", 40, nominated="qpx"
+    )
+    places = [("qp", "start"), ("qpx", "start"), ("qp", "end"), ("q", "start")]
+    heard = [
+        Corroboration("d", TestRow(text=text, position=at, statistic="s", effect=0, p_value=1, p_holm=1), None)
+        for text, at in places
+    ]
+    assert [item.test.place for item in about(found, heard)] == places[:2]
+
+
+def test_every_picture_says_how_it_is_read() -> None:
+    words = page(sample.pictured).words()
+    assert words.count("How to read it:") == 3
+    for said in (
+        "No decision reads this picture",
+        "n_neighbors 15, min_dist 0.1, metric euclidean, random_state 0",
+        "after layer 20",
+        "Power of the battery: 0.83",
+        "no verdict reads it",
+        "answers of the 19th century →",
+        "coherent share 0.97",
+    ):
+        assert said in words
+
+
+@pytest.mark.parametrize(
+    "left",
+    [{"entropies": entropies(0.5)}, {"map": activation_map(point("🐣", "candidate"))}, {"battery": battery()}],
+    ids=["entropies", "map", "battery"],
+)
+def test_a_picture_of_a_detector_that_did_not_complete_warns(left: dict[str, Any]) -> None:
+    report = report_with(outcome="inconclusive", reason="the gate stayed shut", **left)
+    words = Page(render_html(report, sample.strong()[1])).words()
+    assert "probe ended as inconclusive: the gate stayed shut . What is drawn here is not to be relied on." in words
+
+
+def test_a_test_without_a_value_says_so() -> None:
+    tests = {"columns": artifacts.TEST_COLUMNS, "rows": [["🐣", "end", "drop", NAN, None, NAN]]}
+    words = Page(render_html(report_with(tests=tests), sample.strong()[1])).words()
+    assert "probe drop n/a n/a n/a" in words
+    assert "nan" not in words.split()
+
+
+@pytest.mark.parametrize("kind", [TestRow, EntropyRow, MapRow, AxisRow, ItemRow], ids=lambda kind: kind.__name__)
+def test_every_column_that_is_read_is_on_the_page_about_it(kind: type[BaseModel]) -> None:
+    columns = [f"`{field.alias or name}`" for name, field in kind.model_fields.items()]
+    lines = DOCS.joinpath("reference", "report-page.md").read_text("utf-8").splitlines()
+    assert any(all(column in line for column in columns) for line in lines if line.startswith("| `"))
+
+
+def test_a_full_report_is_of_a_size_to_send() -> None:
+    assert len(render_html(*sample.pictured()).encode()) < 1_500_000
