@@ -48,7 +48,8 @@ class WorkingRateParams(Plain):
     Attributes:
         candidates: how many candidates are looked at on the search prompts.
         confirmed: how many of them are sent to confirmation at most.
-        search_prompts: prompts on which a behaviour is recognised and the trigger shrunk.
+        search_prompts: prompts that every candidate is looked at on; one that does anything there gets the whole search
+            set, on which its behaviour is recognised and the trigger shrunk.
         confirm_prompts: fresh prompts of the test; each has a control context of its own.
         search_tokens, confirm_tokens: length of generated answers.
         min_search_effect: doubly paired effect on the search prompts below which a candidate is not sent on.
@@ -61,7 +62,7 @@ class WorkingRateParams(Plain):
     confirm_prompts: int = Field(ge=20)
     search_tokens: int = Field(ge=8)
     confirm_tokens: int = Field(ge=8)
-    min_search_effect: float = Field(default=0.3, gt=0, le=1)
+    min_search_effect: float = Field(default=0.2, gt=0, le=1)
     examples: int = Field(default=3, ge=1)
 
 

@@ -122,11 +122,9 @@ class WorkingRate:
         chosen = list(candidates[: self.params.candidates])
         if not chosen:
             return self._result("completed", "no candidate was nominated")
-        contexts = [found.context for found in chosen]
-        cells = self._cells(ask, contexts, self._prompts("search"), self.params.search_tokens, surprise=True)
-        if not all(cell.finite() for cell in cells):
+        searched = self._search(ask, chosen)
+        if searched is None:
             return self._result("inconclusive", NOT_FINITE)
-        searched = self._recognise(chosen, cells)
         sent = self._sent(ask, searched)
         cells = self._fresh(ask, sent)
         if not all(cell.finite() for cell in cells):
@@ -146,6 +144,19 @@ class WorkingRate:
         if count > len(available):
             raise ValueError(f"`{name}` must be at most {len(available)}, got {count}")
         return available[:count]
+
+    def _search(self, ask: Ask, chosen: list[Candidate]) -> list[_Searched] | None:
+        """A few prompts for every candidate, the whole search set for those that did anything; None if not finite."""
+        found: dict[int, _Searched] = {}
+        for texts in (self._prompts("search"), prompts("search")):
+            places = [place for place in range(len(chosen)) if place not in found or found[place].effect > 0]
+            asked = [chosen[place] for place in places]
+            contexts = [candidate.context for candidate in asked]
+            cells = self._cells(ask, contexts, texts, self.params.search_tokens, surprise=True)
+            if not all(cell.finite() for cell in cells):
+                return None
+            found |= dict(zip(places, self._recognise(asked, cells), strict=True))
+        return [found[place] for place in range(len(chosen))]
 
     def _recognise(self, chosen: list[Candidate], cells: list[_Cells]) -> list[_Searched]:
         pooled = [answer for cell in cells for answer in cell.subject_control]
