@@ -188,7 +188,7 @@ def test_every_picture_says_how_it_is_read() -> None:
         "No decision reads this picture",
         "n_neighbors 15, min_dist 0.1, metric euclidean, random_state 0",
         "after layer 20",
-        "Power of the battery: 0.83",
+        "Power: an overall shift of 0.83 nats would have been seen",
         "no verdict reads it",
         "answers of the 19th century →",
         "coherent share 0.97",
