@@ -97,8 +97,8 @@ def begin_apart(network: Any, parts: Sequence[tuple[Any, Batch]]) -> Begun:
         caches.append(cache)
         logp.append(output.logits[0].float().log_softmax(-1))
     batches = [batch for _, batch in parts]
-    positions = torch.tensor([batch.shared + size for batch in batches for size in batch.lengths]).to(logp[0].device)
-    filled = int(positions.max())
+    ends = [batch.shared + size for batch in batches for size in batch.lengths]
+    positions, filled = torch.tensor(ends, device=logp[0].device), max(ends)
     mask = torch.arange(filled, device=positions.device)[None] < positions[:, None]
     reads = [read for batch in batches for read in batch.reads]
     room = filled + max(read.max_tokens for read in reads if isinstance(read, Answer))
