@@ -1,7 +1,7 @@
 """The engine's passes on a device without data, where arithmetic between devices is an error.
 
-This stands in for a GPU as far as that goes: lookups by indices on another device pass here, and what needs values (masks
-of padded rows, choosing tokens, reading answers out) cannot run.
+This stands in for a GPU as far as that goes: lookups by indices on another device pass here, and what needs values
+(masks of padded rows, choosing tokens, reading answers out) cannot run.
 """
 
 from __future__ import annotations
