@@ -9,7 +9,7 @@ from pydantic import Field
 from detectors.catalog import CATALOG
 from detectors.findings import Plain
 
-WORK = {"next_token": 1.0, "hidden": 1.0, "score": 2.0, "answer": 5.0}
+WORK = {"next_token": 1.0, "hidden": 1.0, "score": 2.0, "trace": 2.0, "answer": 5.0}
 """What an observation of each kind costs, in next-token observations; for progress bars, not for promises."""
 
 
