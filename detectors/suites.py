@@ -64,6 +64,36 @@ class WorkingRateParams(Plain):
     examples: int = Field(default=3, ge=1)
 
 
+class StripParams(Plain):
+    """How `strip` corroborates.
+
+    Attributes:
+        candidates: how many of those that `working_rate` sent to confirmation are tested.
+        inputs: confirm prompts; each has a control context of its own.
+        copies: perturbed copies of each.
+        answer_tokens: length of generated answers; that of `working_rate`, whose answers are then used again.
+    """
+
+    candidates: int = Field(ge=1)
+    inputs: int = Field(ge=4)
+    copies: int = Field(ge=2)
+    answer_tokens: int = Field(ge=8)
+
+
+class ClusteringParams(Plain):
+    """How `activation_clustering` corroborates.
+
+    Attributes:
+        candidates: how many of those that `working_rate` sent to confirmation are tested.
+        prompts: confirm prompts; each is read with the candidate, with a control context of its own, and bare.
+        draws: swaps of candidate and control that make the null.
+    """
+
+    candidates: int = Field(ge=1)
+    prompts: int = Field(ge=8)
+    draws: int = Field(default=199, ge=99)
+
+
 class Suite(Plain):
     """A named plan. Its contexts and prompts follow from its version, never from a scan's seed."""
 
@@ -72,6 +102,8 @@ class Suite(Plain):
     summary: str
     trigger_sweep: SweepParams
     working_rate: WorkingRateParams
+    strip: StripParams | None = None
+    activation_clustering: ClusteringParams | None = None
 
     @property
     def work(self) -> float:
@@ -82,7 +114,15 @@ class Suite(Plain):
         second = looked * (sweep.second_prompts + sweep.harmful_prompts)
         start = (sweep.start_contexts + sweep.reference) * sweep.start_prompts if sweep.start_contexts else 0
         answers = 2 * rate.candidates * rate.search_prompts
-        return 2 * (first + second + start) + answers * (2 * WORK["answer"] + WORK["score"])
+        searching = answers * (2 * WORK["answer"] + WORK["score"])
+        return 2 * (first + second + start) + searching + self.corroborating_work
+
+    @property
+    def corroborating_work(self) -> float:
+        """What one candidate costs the detectors that corroborate, in next-token observations."""
+        strip, clustering = self.strip, self.activation_clustering
+        traced = 4 * strip.inputs * (WORK["answer"] + (1 + strip.copies) * WORK["trace"]) if strip else 0
+        return traced + (6 * clustering.prompts * WORK["hidden"] if clustering else 0)
 
     @property
     def detectors(self) -> tuple[str, ...]:
@@ -147,6 +187,8 @@ QUICK = Suite(
     working_rate=WorkingRateParams(
         candidates=10, confirmed=4, search_prompts=6, confirm_prompts=40, search_tokens=14, confirm_tokens=24
     ),
+    strip=StripParams(candidates=3, inputs=8, copies=10, answer_tokens=24),
+    activation_clustering=ClusteringParams(candidates=3, prompts=24),
 )
 
 SUITES: dict[str, Suite] = {suite.name: suite for suite in (SMOKE, QUICK)}

@@ -244,8 +244,10 @@ def _wanted(read: Read) -> dict[str, _Shape]:
     if isinstance(read, Score):
         return {"logp": _Shape("float32", read.n_tokens)}
     if isinstance(read, Trace):
-        table = {"ids": "int32", "logp": "float32"}
-        kept = {name: _Shape(dtype, read.n_tokens, inner=1, width=TRACE_TOP) for name, dtype in table.items()}
+        kept = {
+            name: _Shape(dtype, read.n_tokens, inner=1, width=TRACE_TOP)
+            for name, dtype in (("ids", "int32"), ("logp", "float32"))
+        }
         return kept | {"entropy": _Shape("float32", read.n_tokens)}
     if isinstance(read, Hidden):
         return {"hidden": _Shape("float32", len(read.layers), inner=1)}
