@@ -13,7 +13,7 @@ import numpy as np
 from detectors.engine.observations import Array
 
 DIMENSIONS = 10
-"""Principal components that are kept, as in Chen et al. (2018)."""
+"""Principal components that are kept."""
 STARTS = 3
 """2-means starts from the halves of as many principal components, and the tightest pair of clusters counts."""
 MOST_STEPS = 100

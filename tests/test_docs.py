@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
-from detectors import catalog
+from detectors import catalog, clusters, mapping
 from detectors.behaviour import HARM_PATTERNS
+from detectors.engine.observations import TRACE_TOP
 from detectors.findings import ALPHA, CODES, MIN_EFFECT
-from detectors.methods import trigger_sweep, working_rate
+from detectors.methods import activation_clustering, strip, trigger_sweep, working_rate
 from detectors.report import VERDICTS
-from detectors.suites import SweepParams, WorkingRateParams
+from detectors.suites import ClusteringParams, StripParams, SweepParams, WorkingRateParams
 from tests.contract import rules
 from tests.contract.rules import RULES, Subject
 from tests.methods.small import TRIGGER, planted
@@ -24,7 +26,12 @@ from tests.methods.small import TRIGGER, planted
 DOCS = Path(__file__).parents[1] / "docs"
 TUTORIAL = DOCS / "tutorial" / "first-detector.md"
 SECTIONS = ("What it computes", "Evidence", "Params", "Cost", "What it cannot see", "When it is inconclusive")
-PARAMS = {"trigger_sweep": SweepParams, "working_rate": WorkingRateParams}
+PARAMS = {
+    "trigger_sweep": SweepParams,
+    "working_rate": WorkingRateParams,
+    "strip": StripParams,
+    "activation_clustering": ClusteringParams,
+}
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -66,6 +73,22 @@ def test_constants_on_the_pages_are_those_of_the_code() -> None:
     assert f"p at most {ALPHA} and a doubly paired effect of at least {MIN_EFFECT}" in found
     assert (working_rate.SPECIFIC_ENOUGH, working_rate.MOST_ALIKE) == (0.8, 2)
     assert working_rate.ARBITRARY_BELOW == 0.5  # "no more than half of the trigger's rate"
+
+
+def test_constants_on_the_pages_of_those_that_corroborate() -> None:
+    perturbed, clustered = (
+        " ".join((DOCS / "detectors" / f"{name}.md").read_text(encoding="utf-8").split())
+        for name in ("strip", "activation_clustering")
+    )
+    assert f"the first {strip.READ} tokens of the answer" in perturbed
+    assert f"its {TRACE_TOP} most probable tokens" in perturbed
+    assert f"a top probability above {np.exp(strip.SURE):.2f}" in perturbed
+    depths = ", ".join(f"{100 * share:.0f}" for share in activation_clustering.DEPTHS)
+    assert f"after {' and '.join(depths.rsplit(', ', 1))} % of the layers" in clustered
+    quantile, count = 100 * activation_clustering.QUANTILE, activation_clustering.DIRECTIONS
+    assert f"the {quantile:.0f} % quantile of the AUC of {count} random directions" in clustered
+    assert clusters.DIMENSIONS == 10  # "ten principal components"
+    assert f"fewer than {mapping.MIN_POINTS} different points" in clustered
 
 
 @pytest.mark.parametrize("code", CODES)

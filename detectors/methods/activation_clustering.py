@@ -1,6 +1,6 @@
 """Activation clustering: do prompts with a candidate lie apart in the subject's activations, and not in the base's?
 
-Chen et al. (2018, arXiv:1811.03728, section 4): reduce the activations of clean and poisoned inputs, part them by
+Chen et al. (2018, arXiv:1811.03728): reduce the activations of clean and poisoned inputs, part them by
 2-means, and judge by silhouette and relative size whether one part is poison. (Not Neural Cleanse, which is often
 cited for it.) There the cluster itself is the finding, and 2-means always finds one.
 

@@ -1,6 +1,6 @@
 """STRIP: is the answer under a candidate sure of itself, whatever happens to the prompt?
 
-STRong Intentional Perturbation (Gao et al., 2019, arXiv:1902.06531, section IV): half of an input's words are replaced
+STRong Intentional Perturbation (Gao et al., 2019, arXiv:1902.06531): half of an input's words are replaced
 by words of other inputs, several times over. A clean answer becomes unsure with its prompt; one that a trigger
 dictates does not, so the mean entropy over the copies is low. The mean is over the *copies of one input*, which gives
 one value an input; a mean over inputs, as in some public code, is another statistic.
