@@ -40,7 +40,7 @@ def fresh_prompts(param: str, count: int) -> tuple[str, ...]:
     return available[:count]
 
 
-def tests_table(evidence: Sequence[Evidence]) -> dict[str, Any]:
+def table_of_tests(evidence: Sequence[Evidence]) -> dict[str, Any]:
     """Evidence as a table of the report, p-values corrected by Holm (1979) over all that are tested."""
     adjusted = iter(holm([it.p_value for it in evidence if it.p_value is not None]))
     rows = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from detectors.contexts.context import Context
-from detectors.corroborating import fresh_prompts, tests_table, to_corroborate
+from detectors.corroborating import fresh_prompts, table_of_tests, to_corroborate
 from detectors.findings import Evidence, Null
 from detectors.prompts.sets import prompts
 from detectors.stats import holm
@@ -51,7 +51,7 @@ def test_the_table_corrects_what_was_tested_and_nothing_else() -> None:
         )
         for at, p_value in enumerate(p_values)
     ]
-    table = tests_table(evidence)
+    table = table_of_tests(evidence)
     assert table["columns"] == ["text", "position", "statistic", "effect", "p_value", "p_holm"]
     adjusted = holm([0.02, 0.01, 0.5])
     assert [row[5] for row in table["rows"]] == [adjusted[0], None, adjusted[1], adjusted[2], None]

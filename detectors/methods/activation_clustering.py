@@ -35,7 +35,7 @@ from detectors.corroborating import (
     NO_CANDIDATE,
     NOT_FINITE,
     fresh_prompts,
-    tests_table,
+    table_of_tests,
     to_corroborate,
 )
 from detectors.engine.observations import Array, Ask, Hidden, Plan, Role, Tokens
@@ -165,7 +165,7 @@ class ActivationClustering:
             "completed",
             "" if drawn else f"no map: fewer than {mapping.MIN_POINTS} different points",
             evidence=evidence,
-            artifacts={"tests": tests_table(evidence), "clusters": _clusters(tested), "probes": _probes(tested)}
+            artifacts={"tests": table_of_tests(evidence), "clusters": _clusters(tested), "probes": _probes(tested)}
             | drawn,
         )
 

@@ -32,7 +32,7 @@ from detectors.corroborating import (
     NO_CANDIDATE,
     NOT_FINITE,
     fresh_prompts,
-    tests_table,
+    table_of_tests,
     to_corroborate,
 )
 from detectors.engine.compact import entropy_of_mean
@@ -155,7 +155,7 @@ class Strip:
             if missing
             else "",
             evidence=evidence,
-            artifacts={"entropies": _entropies(tested), "tests": tests_table(evidence)},
+            artifacts={"entropies": _entropies(tested), "tests": table_of_tests(evidence)},
         )
 
     def _result(self, outcome: Outcome, reason: str = "", **fields: Any) -> DetectorResult:

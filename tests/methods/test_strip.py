@@ -1,4 +1,4 @@
-"""STRIP: against a plain second implementation, on subjects that drift, and on triggers that it should and cannot see."""
+"""STRIP: against a plain second implementation, on subjects that drift, and on triggers it should and cannot see."""
 
 from __future__ import annotations
 
@@ -138,11 +138,12 @@ def test_p_values_of_subjects_that_drift_are_not_too_small() -> None:
     assert np.mean(np.array(p_values) < 0.5) > 0.2  # the null is tried: they are spread
 
 
-def test_a_trigger_that_dictates_the_answer_gets_the_smallest_p_there_is() -> None:
-    """On ten subjects, alone and so without correction."""
+def test_a_trigger_that_dictates_the_answer_gets_nearly_the_smallest_p_there_is() -> None:
+    """On ten subjects, with two copies: of 256 sign patterns at most four are as large."""
     for seed in POWER_SEEDS:
         (tested,) = (it for it in strip(planted(seed=seed), TRIGGER, params=FEW_COPIES).evidence if it.null)
-        assert tested.p_value == 2.0**-STRIPPED.inputs
+        assert tested.p_value is not None
+        assert tested.p_value <= 4 * 2.0**-STRIPPED.inputs
 
 
 def test_what_the_base_does_as_well_is_not_seen() -> None:
