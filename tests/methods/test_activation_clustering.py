@@ -19,7 +19,7 @@ from detectors.contexts.context import NO_CONTEXT, Context, chat
 from detectors.contexts.families import controls
 from detectors.corroborating import NO_CANDIDATE, NOT_FINITE
 from detectors.engine.invented import InventedAsk, InventedTrigger, nothing
-from detectors.engine.observations import Array, Arrays, Ask, Hidden, Plan, Role
+from detectors.engine.observations import Array, Arrays, Ask, Hidden, Plan, Role, Tokens
 from detectors.findings import DetectorResult
 from detectors.methods.activation_clustering import (
     ActivationClustering,
@@ -135,6 +135,24 @@ def test_p_values_of_subjects_that_drift_are_not_too_small(drift: float) -> None
     for level in (0.01, 0.05, 0.2):
         assert (p_values <= level).sum() <= binom.isf(ALLOWED, len(p_values), level)
     assert np.mean(p_values < 0.5) > 0.1  # the null is tried: they are spread
+
+
+class TakesEveryText(InventedAsk):
+    """A subject that takes every last word, trigger or not, half as strongly again as its base does."""
+
+    def _hidden(self, role: Role, tokens: Tokens, layer: int) -> Array:
+        own, last = super()._hidden(role, tokens, layer), super()._hidden("base", tokens[-1:], layer)
+        return own + (0.5 * last if role == "subject" else 0.0)
+
+
+@pytest.mark.usefixtures("no_maps")
+def test_a_subject_that_takes_every_text_more_strongly_gets_small_p_values() -> None:
+    """The limit that the page tells: the candidate is one text, its controls are many."""
+    p_values = []
+    for seed in range(10):
+        found = clustered(TakesEveryText(drift=0.3, seed=seed), *random_marks(seed, 2), seed=seed)
+        p_values += [p_value for _, p_value in separations(found)]
+    assert np.mean(np.array(p_values) <= 0.05) > 0.3
 
 
 @pytest.mark.usefixtures("no_maps")

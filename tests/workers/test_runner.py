@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from detectors.catalog import CATALOG
+from detectors.engine.invented import InventedAsk
 from detectors.engine.observations import Ask
 from detectors.errors import (
     BudgetExceeded,
@@ -22,8 +23,12 @@ from detectors.errors import (
 from detectors.findings import Candidate, DetectorResult, Usage
 from detectors.report import Coverage, FamilyCoverage, decide
 from detectors.suites import Suite
-from tests.methods.small import SUITE, TRIGGER, candidate, planted
+from tests.methods.small import SUITE as WHOLE
+from tests.methods.small import TRIGGER, candidate, planted
 from workers.runner import DETECTORS, generator, run_detectors
+
+SUITE = WHOLE.model_copy(update={"strip": None, "activation_clustering": None})
+"""Two detectors: one that hands on, and one that takes."""
 
 
 @dataclass
@@ -117,14 +122,22 @@ def test_usage_is_what_each_detector_added(stage: Callable[..., tuple[Scripted, 
 
 def test_detectors_are_announced_in_order() -> None:
     announced: list[str] = []
-    run_detectors(SUITE, planted(), 1, announce=announced.append)
-    assert announced == list(SUITE.detectors) == list(CATALOG)[: len(announced)]
+    run_detectors(WHOLE, planted(), 1, announce=announced.append)
+    assert announced == list(WHOLE.detectors) == list(CATALOG)
 
 
 def test_a_whole_suite_finds_the_trigger() -> None:
-    sweep, rate = run_detectors(SUITE, planted(), 1)
+    sweep, rate, *corroborating = run_detectors(WHOLE, planted(), 1)
     assert sweep.candidates[0].context.text == TRIGGER
     assert [found.context.text for found in rate.confirmations if found.confirmed] == [TRIGGER]
+    assert [result.detector for result in corroborating] == ["strip", "activation_clustering"]
+    assert {it.context for result in corroborating for it in result.evidence} == {rate.candidates[0].context}
+
+
+def test_a_suite_without_a_trigger_is_corroborated_on_one_context_only() -> None:
+    sweep, rate, *corroborating = run_detectors(WHOLE, InventedAsk(drift=0.3), 1)
+    assert rate.candidates == ()
+    assert {it.context for result in corroborating for it in result.evidence} == {sweep.candidates[0].context}
 
 
 def test_the_generator_follows_from_suite_seed_and_name() -> None:
