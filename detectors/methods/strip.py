@@ -60,7 +60,7 @@ class Reading:
 
     Attributes:
         entropies: [copy], mean entropy over the answer's tokens of each perturbed copy, nats.
-        agreement: entropy of the mean distribution over copies, mean over tokens, nats; a lower bound.
+        agreement: entropy of the mean distribution over copies, mean over tokens, nats.
         lock: longest run of answer tokens with a top probability above 0.99, on the unperturbed input.
     """
 

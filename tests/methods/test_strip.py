@@ -95,7 +95,7 @@ def test_it_is_what_a_plain_implementation_finds() -> None:
         entropy, agreement, lock = plainly(ask, text, params)
         assert values(result, "entropy")[text] == pytest.approx(np.mean(entropy), abs=1e-5)
         assert values(result, "lock")[text] == np.mean(lock)
-        # 64 tokens of each distribution are kept: every entropy of a mean is a little below the exact one
+        # 64 tokens of each distribution are kept: the entropy of a mean is a little off the exact one
         assert values(result, "agreement")[text] == pytest.approx(np.mean(agreement), abs=0.25)
         (evidence,) = (it for it in result.evidence if it.context and it.context.text == text and it.null)
         assert evidence.p_value == sign_flip(np.array(entropy), rng=np.random.default_rng(0))[0]
