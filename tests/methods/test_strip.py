@@ -15,7 +15,7 @@ from detectors.contexts.context import Context, chat
 from detectors.contexts.families import controls
 from detectors.corroborating import NO_CANDIDATE, NOT_FINITE
 from detectors.engine.invented import InventedAsk, InventedTrigger
-from detectors.engine.observations import Answer, Arrays, Ask, Plan, Role, Trace
+from detectors.engine.observations import Answer, Arrays, Ask, Role, Trace
 from detectors.findings import DetectorResult
 from detectors.methods.strip import READ, Strip, longest_run, perturbed
 from detectors.methods.working_rate import WorkingRate
@@ -267,4 +267,3 @@ def test_a_plan_never_mixes_models() -> None:
     assert [(plan.role, type(plan.reads()[0])) for plan in around.plans] == [
         ("subject", Answer), ("base", Answer), ("subject", Trace), ("base", Trace),
     ]  # fmt: skip
-    assert isinstance(around.plans[0], Plan)
