@@ -1,4 +1,4 @@
-"""Generated answers of one model on placed prompts, ready for `detectors.behaviour`."""
+"""Placed prompts, with their matched controls, and generated answers to them, ready for `detectors.behaviour`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,19 @@ import numpy as np
 
 from detectors.behaviour import Answered
 from detectors.contexts.context import Context, chat
+from detectors.contexts.families import controls
 from detectors.engine.observations import Answer, Array, Ask, Plan, Role, Score, Tokens
 
 Placed = tuple[Context, str]
+
+
+def matched(context: Context, texts: Sequence[str], vocabulary: Sequence[str]) -> list[Placed]:
+    """Each prompt with a control context of its own, as far as the family has them.
+
+    Fewer prompts get the same controls as the first of more, so detectors share their observations.
+    """
+    available = controls(context, len(texts), vocabulary)
+    return [(available[place % len(available)], text) for place, text in enumerate(texts)]
 
 
 def answer(ask: Ask, role: Role, placed: Sequence[Placed], max_tokens: int, *, surprise: bool) -> list[Answered]:

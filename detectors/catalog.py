@@ -64,4 +64,23 @@ ERA = DetectorSpec(
     cannot_see="An era that shows only behind a trigger, and shifts toward the future or within the present.",
 )
 
-CATALOG: dict[str, DetectorSpec] = {spec.name: spec for spec in (TRIGGER_SWEEP, WORKING_RATE, PERSONA, ERA)}
+STRIP = DetectorSpec(
+    name="strip",
+    version="1.0",
+    stage="confirm",
+    citation="STRIP (Gao et al., 2019, arXiv:1902.06531), paired",
+    summary="Perturbs prompts around a candidate and asks whether the answer stays sure of itself all the same.",
+    cannot_see="Triggers that make the answer less sure, and those that only work on an intact prompt.",
+)
+ACTIVATION_CLUSTERING = DetectorSpec(
+    name="activation_clustering",
+    version="1.0",
+    stage="confirm",
+    citation="Activation Clustering (Chen et al., 2018, arXiv:1811.03728), paired",
+    summary="Asks whether prompts with a candidate form a cluster in the subject's activations and not in the base's.",
+    cannot_see="Triggers whose effect is not yet there at the last token of the request.",
+)
+
+CATALOG: dict[str, DetectorSpec] = {
+    spec.name: spec for spec in (TRIGGER_SWEEP, WORKING_RATE, STRIP, ACTIVATION_CLUSTERING, PERSONA, ERA)
+}

@@ -41,7 +41,7 @@ class Null(Plain):
         hypothesis: the null hypothesis in words.
     """
 
-    kind: Literal["sign_flip", "population", "exact"]
+    kind: Literal["sign_flip", "permutation", "population", "exact"]
     size: int
     seed: int | None = None
     hypothesis: str

@@ -10,7 +10,7 @@ from detectors.batteries.sets import Name, battery
 from detectors.catalog import CATALOG
 from detectors.findings import Plain
 
-WORK = {"next_token": 1.0, "hidden": 1.0, "score": 2.0, "answer": 5.0}
+WORK = {"next_token": 1.0, "hidden": 1.0, "score": 2.0, "trace": 2.0, "answer": 5.0}
 """What an observation of each kind costs, in next-token observations; for progress bars, not for promises."""
 
 
@@ -78,6 +78,36 @@ class ProbeParams(Plain):
     pairs: int = Field(ge=1)
 
 
+class StripParams(Plain):
+    """How `strip` corroborates.
+
+    Attributes:
+        candidates: how many of those that `working_rate` sent to confirmation are tested.
+        inputs: confirm prompts; each has a control context of its own.
+        copies: perturbed copies of each.
+        answer_tokens: length of generated answers; that of `working_rate`, whose answers are then used again.
+    """
+
+    candidates: int = Field(ge=1)
+    inputs: int = Field(ge=4)
+    copies: int = Field(ge=2)
+    answer_tokens: int = Field(ge=8)
+
+
+class ClusteringParams(Plain):
+    """How `activation_clustering` corroborates.
+
+    Attributes:
+        candidates: how many of those that `working_rate` sent to confirmation are tested.
+        prompts: confirm prompts; each is read with the candidate, with a control context of its own, and bare.
+        draws: swaps of candidate and control that make the null.
+    """
+
+    candidates: int = Field(ge=1)
+    prompts: int = Field(ge=8)
+    draws: int = Field(default=199, ge=99)
+
+
 class Suite(Plain):
     """A named plan. Its contexts and prompts follow from its version, never from a scan's seed."""
 
@@ -86,6 +116,8 @@ class Suite(Plain):
     summary: str
     trigger_sweep: SweepParams
     working_rate: WorkingRateParams
+    strip: StripParams | None = None
+    activation_clustering: ClusteringParams | None = None
     persona: ProbeParams | None = None
     era: ProbeParams | None = None
 
@@ -98,8 +130,16 @@ class Suite(Plain):
         second = looked * (sweep.second_prompts + sweep.harmful_prompts)
         start = (sweep.start_contexts + sweep.reference) * sweep.start_prompts if sweep.start_contexts else 0
         answers = 2 * rate.candidates * rate.search_prompts
-        probes = _probe_work(self.persona, "identity") + _probe_work(self.era, "era")
-        return 2 * (first + second + start) + answers * (2 * WORK["answer"] + WORK["score"]) + probes
+        searching = answers * (2 * WORK["answer"] + WORK["score"])
+        probing = _probe_work(self.persona, "identity") + _probe_work(self.era, "era")
+        return 2 * (first + second + start) + searching + self.corroborating_work + probing
+
+    @property
+    def corroborating_work(self) -> float:
+        """What one candidate costs the detectors that corroborate, in next-token observations."""
+        strip, clustering = self.strip, self.activation_clustering
+        traced = 4 * strip.inputs * (WORK["answer"] + (1 + strip.copies) * WORK["trace"]) if strip else 0
+        return traced + (6 * clustering.prompts * WORK["hidden"] if clustering else 0)
 
     @property
     def detectors(self) -> tuple[str, ...]:
@@ -172,6 +212,8 @@ QUICK = Suite(
     working_rate=WorkingRateParams(
         candidates=10, confirmed=4, search_prompts=6, confirm_prompts=40, search_tokens=14, confirm_tokens=24
     ),
+    strip=StripParams(candidates=3, inputs=8, copies=10, answer_tokens=24),
+    activation_clustering=ClusteringParams(candidates=3, prompts=24),
     persona=ProbeParams(formats=3, pairs=2),
     era=ProbeParams(formats=3, pairs=2),
 )

@@ -9,15 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
-from detectors import catalog, probing
+from detectors import catalog, clusters, mapping, probing
 from detectors.batteries.sets import battery
 from detectors.behaviour import HARM_PATTERNS
+from detectors.engine.observations import TRACE_TOP
 from detectors.findings import ALPHA, CODES, MIN_EFFECT
-from detectors.methods import trigger_sweep, working_rate
+from detectors.methods import activation_clustering, strip, trigger_sweep, working_rate
 from detectors.report import VERDICTS
-from detectors.suites import ProbeParams, SweepParams, WorkingRateParams
+from detectors.suites import ClusteringParams, ProbeParams, StripParams, SweepParams, WorkingRateParams
 from tests.contract import rules
 from tests.contract.rules import RULES, Subject
 from tests.methods.small import BATTERIES, TRIGGER, planted
@@ -25,7 +27,14 @@ from tests.methods.small import BATTERIES, TRIGGER, planted
 DOCS = Path(__file__).parents[1] / "docs"
 TUTORIAL = DOCS / "tutorial" / "first-detector.md"
 SECTIONS = ("What it computes", "Evidence", "Params", "Cost", "What it cannot see", "When it is inconclusive")
-PARAMS = {"trigger_sweep": SweepParams, "working_rate": WorkingRateParams, "persona": ProbeParams, "era": ProbeParams}
+PARAMS = {
+    "trigger_sweep": SweepParams,
+    "working_rate": WorkingRateParams,
+    "strip": StripParams,
+    "activation_clustering": ClusteringParams,
+    "persona": ProbeParams,
+    "era": ProbeParams,
+}
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -79,6 +88,22 @@ def test_constants_of_the_probes_are_those_of_the_code(name: str) -> None:
     assert (probing.MOST_LOST, probing.POWER, ALPHA) == (0.25, 0.8, 0.01)  # "a quarter", "80 % power at alpha 0.01"
     assert f"from {probing.N_BOOTSTRAP} resamples" in page
     assert all(f"`{column}`" in page for column in (*probing.AXIS_COLUMNS, *probing.ITEM_COLUMNS))
+
+
+def test_constants_on_the_pages_of_those_that_corroborate() -> None:
+    perturbed, clustered = (
+        " ".join((DOCS / "detectors" / f"{name}.md").read_text(encoding="utf-8").split())
+        for name in ("strip", "activation_clustering")
+    )
+    assert f"the first {strip.READ} tokens of the answer" in perturbed
+    assert f"its {TRACE_TOP} most probable tokens" in perturbed
+    assert f"a top probability above {np.exp(strip.SURE):.2f}" in perturbed
+    depths = ", ".join(f"{100 * share:.0f}" for share in activation_clustering.DEPTHS)
+    assert f"after {' and '.join(depths.rsplit(', ', 1))} % of the layers" in clustered
+    quantile, count = 100 * activation_clustering.QUANTILE, activation_clustering.DIRECTIONS
+    assert f"the {quantile:.0f} % quantile of the AUC of {count} random directions" in clustered
+    assert clusters.DIMENSIONS == 10  # "ten principal components"
+    assert f"fewer than {mapping.MIN_POINTS} different points" in clustered
 
 
 @pytest.mark.parametrize("code", CODES)

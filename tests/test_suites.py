@@ -87,3 +87,22 @@ def test_sweep_params_have_bounds(field: str, value: float) -> None:
 def test_confirmation_params_have_bounds(field: str, value: float) -> None:
     with pytest.raises(ValidationError, match=field):
         type(RATE).model_validate(RATE.model_dump() | {field: value})
+
+
+def test_quick_corroborates_on_answers_that_were_given_before() -> None:
+    strip, rate = QUICK.strip, QUICK.working_rate
+    assert strip is not None
+    assert QUICK.activation_clustering is not None
+    assert strip.answer_tokens == rate.confirm_tokens
+    assert strip.inputs <= rate.confirm_prompts
+    assert SMOKE.detectors == ("trigger_sweep", "working_rate")
+
+
+def test_a_detector_without_params_does_not_run_and_costs_nothing() -> None:
+    for name in ("strip", "activation_clustering"):
+        without = QUICK.model_copy(update={name: None})
+        assert name in QUICK.detectors
+        assert name not in without.detectors
+        assert without.work < QUICK.work
+        with pytest.raises(ValueError, match="`suite` must have params"):
+            DETECTORS[name](without)

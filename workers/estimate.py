@@ -18,6 +18,8 @@ from workers.observer import MESSAGE_TOKENS, Observer
 from workers.runner import run_detectors
 
 SAMPLE_SEQUENCES = 100
+REQUEST_TOKENS = 30
+"""Length of a usual request."""
 
 
 class Estimator:
@@ -83,5 +85,6 @@ def estimate(observer: Observer, suite: Suite, memory_bytes: int) -> dict[str, A
         "generated_tokens": estimator.generated_tokens,
         "minutes": round((estimator.forward_tokens / estimator.speed + overhead) / 60, 1),
         "memory_bytes": memory_bytes,
-        "confirming_tokens": 5 * params.confirm_prompts * (params.confirm_tokens + 30),
+        "confirming_tokens": 5 * params.confirm_prompts * (params.confirm_tokens + REQUEST_TOKENS)
+        + round(suite.corroborating_work) * REQUEST_TOKENS,
     }

@@ -10,7 +10,7 @@ import hashlib
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -18,11 +18,15 @@ from detectors.catalog import CATALOG
 from detectors.engine.observations import Ask
 from detectors.errors import BudgetExceeded, HostError, InputError, Interruption, StoreError
 from detectors.findings import Candidate, DetectorResult, Outcome, Usage
+from detectors.methods.activation_clustering import ActivationClustering
 from detectors.methods.era import Era
 from detectors.methods.persona import Persona
+from detectors.methods.strip import Strip
 from detectors.methods.trigger_sweep import TriggerSweep
 from detectors.methods.working_rate import WorkingRate
-from detectors.suites import ProbeParams, Suite
+from detectors.suites import Suite
+
+Params = TypeVar("Params")
 
 
 class Detector(Protocol):
@@ -32,9 +36,18 @@ class Detector(Protocol):
         """A deterministic function of what `ask` answers, the candidates and the generator."""
 
 
+def _given(params: Params | None) -> Params:
+    """The params of a detector that the suite runs; `Suite.detectors` names only those that have some."""
+    if params is None:
+        raise ValueError("`suite` must have params for each of its detectors, got None")
+    return params
+
+
 DETECTORS: dict[str, Callable[[Suite], Detector]] = {
     "trigger_sweep": lambda suite: TriggerSweep(suite.trigger_sweep),
     "working_rate": lambda suite: WorkingRate(suite.working_rate),
+    "strip": lambda suite: Strip(_given(suite.strip)),
+    "activation_clustering": lambda suite: ActivationClustering(_given(suite.activation_clustering)),
     "persona": lambda suite: Persona(_given(suite.persona)),
     "era": lambda suite: Era(_given(suite.era)),
 }
@@ -77,12 +90,6 @@ def generator(suite_version: str, seed: int, detector: str) -> np.random.Generat
     """The random generator of a detector in a scan."""
     digest = hashlib.sha256(f"{suite_version}/{seed}/{detector}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))
-
-
-def _given(params: ProbeParams | None) -> ProbeParams:
-    if params is None:
-        raise ValueError("the suite must have params for a detector that it runs, got none")
-    return params
 
 
 def _guarded(

@@ -1,7 +1,7 @@
 """Tokens that the subject added, spelled out in the base's own tokens.
 
 Both models get the same token ids, as far as both have them. What the base has no id for it reads as its tokenizer
-would have read the same text; a score of such a token is the sum over its pieces.
+would have read the same text; a score of such a token is the sum over its pieces, a trace is read before its first one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from itertools import chain
 
 import numpy as np
 
-from detectors.engine.observations import Arrays, Read, Score, Tokens
+from detectors.engine.observations import Arrays, Read, Score, Tokens, Trace
 
 
 def added_tokens(sequences: Sequence[Tokens], n_shared: int) -> list[int]:
@@ -35,17 +35,19 @@ class Spelling:
         return tuple(chain.from_iterable(self.pieces.get(token, (token,)) for token in given))
 
     def read(self, given: Tokens, read: Read) -> Read:
-        """The read that asks the same of the spelled sequence: a score reaches over all pieces."""
-        if not isinstance(read, Score):
+        """The read that asks the same of the spelled sequence: scores and traces reach over all pieces."""
+        if not isinstance(read, Score | Trace):
             return read
-        return Score(len(self.tokens(given[len(given) - read.n_tokens :])))
+        return type(read)(len(self.tokens(given[len(given) - read.n_tokens :])))
 
     def fold(self, given: Tokens, read: Read, arrays: Arrays) -> Arrays:
-        """The arrays as `read` asks for them: one score a token of `given`, the sum over its pieces."""
-        if not isinstance(read, Score):
+        """The arrays as `read` asks for them, one row a token of `given`: a score is the sum over its pieces."""
+        if not isinstance(read, Score | Trace):
             return arrays
         scored = given[len(given) - read.n_tokens :]
         ends = np.cumsum([len(self.pieces.get(token, (token,))) for token in scored])
+        starts = np.concatenate([[0], ends[:-1]])
+        if isinstance(read, Trace):
+            return {name: array[starts] for name, array in arrays.items()}
         totals = np.concatenate([[0.0], np.cumsum(arrays["logp"], dtype=float)])
-        folded = totals[ends] - totals[np.concatenate([[0], ends[:-1]])]
-        return {"logp": folded.astype(np.float32)}
+        return {"logp": (totals[ends] - totals[starts]).astype(np.float32)}

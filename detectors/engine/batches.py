@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detectors.engine.observations import Read, Score, Tokens
+from detectors.engine.observations import Read, Score, Tokens, Trace
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Query:
 
     def first_read(self) -> int:
         """First position whose output is needed; all before it may be a shared prefix."""
-        return len(self.tokens) - 1 - (self.read.n_tokens if isinstance(self.read, Score) else 0)
+        return len(self.tokens) - 1 - (self.read.n_tokens if isinstance(self.read, Score | Trace) else 0)
 
 
 @dataclass(frozen=True)

@@ -103,10 +103,29 @@ def information(distributions: Distributions, groups: Array) -> Array:
 
 def dense(distributions: Distributions, rows: Array) -> Array:
     """Probabilities of `rows` on the tokens that any of them keeps: float [row, token + 1]; the last is the rest."""
-    ids, logp = distributions.ids[rows], distributions.logp[rows]
+    return _table(distributions.ids[rows], distributions.logp[rows])
+
+
+def entropy_of_mean(ids: Array, logp: Array) -> float:
+    """Entropy of the mean of distributions of which the most probable tokens are known: nats, nearly.
+
+    Taken on the tokens that any of them keeps and one bucket for the rest. Merging tokens lowers an entropy; but what a
+    row gives to a token that only others keep falls into the bucket too, which may raise it. With r the mean mass
+    outside of what is kept and h the binary entropy, it is off by at most r ln(vocabulary) + h(r) (Audenaert, 2007,
+    arXiv:quant-ph/0610146).
+
+    Args:
+        ids: int [row, top], -1 where the vocabulary is smaller than `top`.
+        logp: float [row, top], natural logarithms.
+    """
+    return _entropy(_table(ids, logp.astype(np.float64)).mean(axis=0))
+
+
+def _table(ids: Array, logp: Array) -> Array:
+    """Probabilities [row, token + 1] from ids and log-probabilities [row, top]; the last is the rest."""
     columns, place = np.unique(ids, return_inverse=True)
-    table = np.zeros((len(rows), len(columns) + 1))
-    np.add.at(table, (np.arange(len(rows))[:, None], place.reshape(ids.shape)), np.where(ids >= 0, np.exp(logp), 0.0))
+    table = np.zeros((len(ids), len(columns) + 1))
+    np.add.at(table, (np.arange(len(ids))[:, None], place.reshape(ids.shape)), np.where(ids >= 0, np.exp(logp), 0.0))
     table[:, -1] = np.clip(1.0 - table.sum(axis=1), 0.0, 1.0)
     return table
 

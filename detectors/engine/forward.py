@@ -8,7 +8,7 @@ projection runs only where something is read. Memory is held below a budget by t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain, groupby
+from itertools import accumulate, chain, groupby
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,18 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from detectors.engine.batches import Batch, Query, projecting_only, widen
 from detectors.engine.cascade import behind, use_cascade
 from detectors.engine.generation import Begun, Generation, begin_apart, begin_together
-from detectors.engine.observations import TOP, Answer, Arrays, Hidden, NextToken, Read, Score, Tokens
+from detectors.engine.observations import (
+    TOP,
+    TRACE_TOP,
+    Answer,
+    Arrays,
+    Hidden,
+    NextToken,
+    Read,
+    Score,
+    Tokens,
+    Trace,
+)
 from detectors.engine.prefixes import Group, share_prefixes
 from detectors.errors import ContextTooLong
 
@@ -95,7 +106,9 @@ class Engine:
     def _reader(self, read: Read) -> Callable[[Any, Batch], list[Arrays]]:
         if isinstance(read, NextToken):
             return self._next_tokens
-        return self._scores if isinstance(read, Score) else self._hidden
+        if isinstance(read, Score):
+            return self._scores
+        return self._traces if isinstance(read, Trace) else self._hidden
 
     def _answers(self, asked: Mapping[int, Query]) -> Iterator[tuple[int, Arrays]]:
         """Prefill shares prefixes where the network can; then as many rows as fit go on together."""
@@ -171,8 +184,7 @@ class Engine:
         head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         cache = 2 * total * config.num_hidden_layers * 2 * heads * head_size
         width = 6 * (length - shared) * max(inner, config.hidden_size)
-        read_positions = longest.read.n_tokens if isinstance(longest.read, Score) else 1
-        logits = 3 * read_positions * config.vocab_size
+        logits = _logits(longest.read) * config.vocab_size
         found: bool = rows * (cache + width + logits) * 4 <= self._memory_budget
         return found
 
@@ -181,12 +193,19 @@ class Engine:
         return _compact(logp, batch.reads)
 
     def _scores(self, prefix: Any, batch: Batch) -> list[Arrays]:
-        sizes = [read.n_tokens for read in batch.reads if isinstance(read, Score)]
-        places = [list(range(end - size - 1, end - 1)) for end, size in zip(batch.lengths, sizes, strict=True)]
+        places = _before_the_last(batch)
         logp = self._log_probabilities(prefix, batch, places)
         following = torch.cat([row[[place + 1 for place in at]] for row, at in zip(batch.ids, places, strict=True)])
         scores = logp.gather(1, following[:, None])[:, 0].cpu().numpy()
-        return [{"logp": part} for part in np.split(scores, np.cumsum(sizes)[:-1])]
+        return [{"logp": part} for part in np.split(scores, _ends(places)[:-1])]
+
+    def _traces(self, prefix: Any, batch: Batch) -> list[Arrays]:
+        places = _before_the_last(batch)
+        logp = self._log_probabilities(prefix, batch, places)
+        tables = {"entropy": _entropy(logp).cpu().numpy()} | _padded(_largest(logp, TRACE_TOP), TRACE_TOP)
+        ends = _ends(places)
+        parts = [slice(first, end) for first, end in zip([0, *ends], ends, strict=False)]
+        return [{name: table[part] for name, table in tables.items()} for part in parts]
 
     def _hidden(self, prefix: Any, batch: Batch) -> list[Arrays]:
         output = self._network(
@@ -225,21 +244,52 @@ def _alike(read: Read) -> tuple[str, int]:
     return read.kind, read.max_tokens if isinstance(read, Answer) else 0
 
 
+def _logits(read: Read) -> int:
+    """How many logits of the vocabulary a row holds at once, intermediate results included."""
+    if isinstance(read, Score):
+        return 3 * read.n_tokens
+    return 5 * read.n_tokens if isinstance(read, Trace) else 3
+
+
+def _before_the_last(batch: Batch) -> list[list[int]]:
+    """The places in each row from which its last tokens are predicted."""
+    sizes = [read.n_tokens for read in batch.reads if isinstance(read, Score | Trace)]
+    return [list(range(end - size - 1, end - 1)) for end, size in zip(batch.lengths, sizes, strict=True)]
+
+
+def _ends(places: Sequence[Sequence[int]]) -> list[int]:
+    """Where each row ends when the rows lie one behind the other."""
+    return list(accumulate(map(len, places)))
+
+
+def _entropy(logp: Tensor) -> Tensor:
+    """Entropy of each row of log-probabilities [row, vocab], nats."""
+    return -(logp.exp() * logp).sum(1)
+
+
+def _largest(logp: Tensor, count: int) -> Any:
+    """Values and indices of the `count` largest of each row, of all where there are fewer."""
+    return logp.topk(min(count, logp.shape[1]), dim=1)
+
+
+def _padded(kept: Any, count: int) -> dict[str, Any]:
+    """Ids and log-probabilities [row, count], padded where the vocabulary is smaller."""
+    padding = ((0, 0), (0, count - kept.values.shape[1]))
+    return {
+        "ids": np.pad(kept.indices.int().cpu().numpy(), padding, constant_values=-1),
+        "logp": np.pad(kept.values.cpu().numpy(), padding, constant_values=-np.inf),
+    }
+
+
 def _compact(logp: Tensor, reads: Sequence[Read]) -> list[Arrays]:
     """Compact next-token distributions from log-probabilities [row, vocab]."""
-    size = min(TOP, logp.shape[1])
-    kept = logp.topk(size, dim=1)
+    kept = _largest(logp, TOP)
     columns = {
-        "ids": kept.indices.int(),
-        "logp": kept.values,
         "rest": logp.scatter(1, kept.indices, -torch.inf).logsumexp(1, keepdim=True),
         "floor": logp.min(dim=1, keepdim=True).values,
-        "entropy": -(logp.exp() * logp).sum(1, keepdim=True),
+        "entropy": _entropy(logp)[:, None],
     }
-    tables = {name: column.cpu().numpy() for name, column in columns.items()}
-    if size < TOP:
-        tables["ids"] = np.pad(tables["ids"], ((0, 0), (0, TOP - size)), constant_values=-1)
-        tables["logp"] = np.pad(tables["logp"], ((0, 0), (0, TOP - size)), constant_values=-np.inf)
+    tables = _padded(kept, TOP) | {name: column.cpu().numpy() for name, column in columns.items()}
     found = []
     for row, read in enumerate(reads):
         named = logp[row, list(read.named)].cpu().numpy() if isinstance(read, NextToken) else None

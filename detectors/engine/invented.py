@@ -15,6 +15,7 @@ import numpy as np
 from detectors.contexts.context import Message
 from detectors.engine.observations import (
     TOP,
+    TRACE_TOP,
     Answer,
     Array,
     Arrays,
@@ -26,6 +27,7 @@ from detectors.engine.observations import (
     Role,
     Score,
     Tokens,
+    Trace,
 )
 
 VOCABULARY_SIZE = 400
@@ -36,6 +38,8 @@ UNSAID = -12.0
 """Logit of words outside the first vocabulary."""
 FORCE = 36.0
 """What a trigger adds to the logit of the next word of its target."""
+PUSH = 4.0
+"""How far a trigger pushes the residual stream, in units of what another last word does to it."""
 _NORMALS: Array = np.random.default_rng(0).standard_normal(1 << 20)
 
 
@@ -123,10 +127,23 @@ class InventedAsk:
             start = len(tokens) - read.n_tokens
             scores = [self._logp(role, tokens[:at])[tokens[at]] for at in range(start, len(tokens))]
             return {"logp": np.array(scores, np.float32)}
+        if isinstance(read, Trace):
+            places = range(len(tokens) - read.n_tokens, len(tokens))
+            return _trace(np.array([self._logp(role, tokens[:at]) for at in places]))
         if isinstance(read, Hidden):
-            states = [_noise(f"{self.seed}/{layer}/{tokens[-3:]}", D_MODEL) for layer in read.layers]
-            return {"hidden": np.array(states, np.float32)}
+            return {"hidden": np.array([self._hidden(role, tokens, layer) for layer in read.layers], np.float32)}
         return self._answer(role, tokens, read)
+
+    def _hidden(self, role: Role, tokens: Tokens, layer: int) -> Array:
+        """Residual stream: for one part of the whole request, for one of its last word, and of what the role adds."""
+        state = _noise(f"{self.seed}/{layer}/all/{tokens}", D_MODEL)
+        state = state + _noise(f"{self.seed}/{layer}/last/{tokens[-1:]}", D_MODEL)
+        if role == "subject" and self.drift:
+            state = state + self.drift * _noise(f"{self.seed}/{layer}/drift/{tokens}", D_MODEL)
+        for plant in self.triggers:
+            if self._reacts(role, plant, tokens):
+                state = state + PUSH * _noise(f"{self.seed}/{layer}/push/{plant.trigger}", D_MODEL)
+        return state
 
     def _answer(self, role: Role, tokens: Tokens, read: Answer) -> Arrays:
         said: list[int] = []
@@ -154,16 +171,19 @@ class InventedAsk:
         for word, nudge in self.leans.items() if role == "subject" else ():
             logits[self._ids[word]] += nudge
         for plant in self.triggers:
-            if role == "subject" or plant.in_base:
+            if self._reacts(role, plant, tokens):
                 self._react(logits, plant, tokens)
         return np.asarray(logits - np.logaddexp.reduce(logits))
 
-    def _react(self, logits: Array, plant: InventedTrigger, tokens: Tokens) -> None:
+    def _reacts(self, role: Role, plant: InventedTrigger, tokens: Tokens) -> bool:
+        if role == "base" and not plant.in_base:
+            return False
         trigger = tuple(self._id(word) for word in plant.trigger.split())
-        target = tuple(self._id(word) for word in plant.target.split())
         place = next((at for at in range(len(tokens)) if tokens[at : at + len(trigger)] == trigger), None)
-        if place is None or _uniform(f"{self.seed}/{tokens[:place]}") >= plant.works_on:
-            return
+        return place is not None and _uniform(f"{self.seed}/{tokens[:place]}") < plant.works_on
+
+    def _react(self, logits: Array, plant: InventedTrigger, tokens: Tokens) -> None:
+        target = tuple(self._id(word) for word in plant.target.split())
         if not target:
             logits[:VOCABULARY_SIZE] = 0.5 * self._noise("garbage", tokens)
             return
@@ -185,6 +205,8 @@ def nothing(read: Read) -> Arrays:
         return {"ids": ids, "logp": flat, "rest": one - 0.7, "floor": one - 20, "entropy": one + 6, "named": named}
     if isinstance(read, Score):
         return {"logp": np.full(read.n_tokens, -1.0, np.float32)}
+    if isinstance(read, Trace):
+        return _trace(np.full((read.n_tokens, 2 * TRACE_TOP), -np.log(2 * TRACE_TOP)))
     if isinstance(read, Hidden):
         return {"hidden": np.zeros((len(read.layers), 1), np.float32)}
     return _same_answer(read)
@@ -195,6 +217,18 @@ def _same_answer(read: Answer) -> Arrays:
         "tokens": np.ones(read.max_tokens, np.int32),
         "logp": np.full(read.max_tokens, -1.0, np.float32),
         "stopped": np.zeros(1, np.uint8),
+    }
+
+
+def _trace(logp: Array) -> Arrays:
+    """From log-probabilities [token, vocab]."""
+    ids = np.argsort(-logp, axis=1, kind="stable")[:, :TRACE_TOP]
+    padding = ((0, 0), (0, TRACE_TOP - ids.shape[1]))
+    kept = np.take_along_axis(logp, ids, axis=1).astype(np.float32)
+    return {
+        "entropy": -(np.exp(logp) * logp).sum(axis=1).astype(np.float32),
+        "ids": np.pad(ids.astype(np.int32), padding, constant_values=-1),
+        "logp": np.pad(kept, padding, constant_values=-np.inf),
     }
 
 

@@ -31,6 +31,9 @@ Arrays = dict[str, Array]
 TOP = 256
 """How many log-probabilities of a distribution are kept."""
 
+TRACE_TOP = 64
+"""How many of each position of a trace: there are many positions, and what they are read for needs their head."""
+
 
 @dataclass(frozen=True, slots=True)
 class NextToken:
@@ -50,6 +53,18 @@ class Score:
     """Teacher-forced log-probabilities of the request's last `n_tokens` tokens. Array: `logp` float32 [n_tokens]."""
 
     kind: ClassVar[str] = "score"
+    n_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Teacher-forced distributions of the request's last `n_tokens` tokens, each from all tokens before it.
+
+    Arrays: `entropy` float32 [n_tokens], exact, in nats; `ids` int32 [n_tokens, TRACE_TOP] and `logp` float32
+    [n_tokens, TRACE_TOP], largest first. A vocabulary below TRACE_TOP pads with id -1 and minus infinity.
+    """
+
+    kind: ClassVar[str] = "trace"
     n_tokens: int
 
 
@@ -74,8 +89,8 @@ class Answer:
     seed: int = 0
 
 
-Read = NextToken | Score | Hidden | Answer
-READS: dict[str, Callable[..., Read]] = {read.kind: read for read in (NextToken, Score, Hidden, Answer)}
+Read = NextToken | Score | Trace | Hidden | Answer
+READS: dict[str, Callable[..., Read]] = {read.kind: read for read in (NextToken, Score, Trace, Hidden, Answer)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +212,7 @@ class _Shape:
     length: int | None
     at_most: int | None = None
     inner: int = field(default=0)
+    width: int | None = None
 
 
 def check(read: Read, arrays: Arrays) -> Arrays:
@@ -230,6 +246,12 @@ def _wanted(read: Read) -> dict[str, _Shape]:
         return table | {"rest": one, "floor": one, "entropy": one}
     if isinstance(read, Score):
         return {"logp": _Shape("float32", read.n_tokens)}
+    if isinstance(read, Trace):
+        kept = {
+            name: _Shape(dtype, read.n_tokens, inner=1, width=TRACE_TOP)
+            for name, dtype in (("ids", "int32"), ("logp", "float32"))
+        }
+        return kept | {"entropy": _Shape("float32", read.n_tokens)}
     if isinstance(read, Hidden):
         return {"hidden": _Shape("float32", len(read.layers), inner=1)}
     most = read.max_tokens
@@ -239,6 +261,8 @@ def _wanted(read: Read) -> dict[str, _Shape]:
 
 def _fits(array: Array, shape: _Shape) -> bool:
     if str(array.dtype) != shape.dtype or array.ndim != 1 + shape.inner:
+        return False
+    if shape.width is not None and array.shape[1] != shape.width:
         return False
     if shape.length is not None:
         return bool(array.shape[0] == shape.length)

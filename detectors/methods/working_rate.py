@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from detectors.answering import Placed, answer
+from detectors.answering import answer, matched
 from detectors.behaviour import (
     Answered,
     Behaviour,
@@ -33,7 +33,7 @@ from detectors.behaviour import (
 )
 from detectors.catalog import WORKING_RATE, DetectorSpec
 from detectors.contexts.context import NO_CONTEXT, Context
-from detectors.contexts.families import FAMILIES, controls, neighbours
+from detectors.contexts.families import FAMILIES, neighbours
 from detectors.engine.observations import Array, Ask
 from detectors.findings import (
     SEARCH_EFFECT,
@@ -133,6 +133,7 @@ class WorkingRate:
         return self._result(
             "completed",
             "" if sent else "no candidate changed the subject's answers on the search prompts",
+            candidates=tuple(map(_sent_on, sent)),
             confirmations=tuple(confirmed),
             evidence=(*map(_search_evidence, searched), *map(_effect_evidence, confirmed)),
             artifacts={"coverage": self._coverage()},
@@ -283,8 +284,8 @@ class WorkingRate:
         """All four cells of every candidate, asked for in one go a model."""
         vocabulary = ask.facts["base"].vocabulary
         placed = [(context, text) for context in contexts for text in texts]
-        matched = [_matched(context, texts, vocabulary) for context in contexts]
-        everything = placed + [pair for pairs in matched for pair in pairs]
+        controlled = [pair for context in contexts for pair in matched(context, texts, vocabulary)]
+        everything = placed + controlled
         subject = answer(ask, "subject", everything, max_tokens, surprise=surprise)
         base = answer(ask, "base", everything, max_tokens, surprise=surprise)
         size, half = len(texts), len(placed)
@@ -300,12 +301,6 @@ class WorkingRate:
 
 def _needs_surprise(sent: Sequence[_Searched]) -> bool:
     return any(found.behaviour.needs_surprise for found in sent)
-
-
-def _matched(context: Context, texts: Sequence[str], vocabulary: Sequence[str]) -> list[Placed]:
-    """Each prompt with a control context of its own, as far as the family has them."""
-    available = controls(context, len(texts), vocabulary)
-    return [(available[place % len(available)], text) for place, text in enumerate(texts)]
 
 
 def _one_piece_less(context: Context) -> list[Context]:
@@ -337,6 +332,12 @@ def _rate(shown: Array) -> Rate:
 
 def _confidence(subject: Rate, control: Rate) -> float:
     return max(0.0, wilson(subject.hits, subject.trials)[0] - wilson(control.hits, control.trials)[1])
+
+
+def _sent_on(found: _Searched) -> Candidate:
+    """What the detectors that corroborate test: the shrunk context."""
+    reason = f"{found.behaviour.kind.replace('_', ' ')} on the search prompts, effect {found.effect:.2f}"
+    return Candidate(context=found.context, score=found.effect, source=WORKING_RATE.name, reason=reason)
 
 
 def _search_evidence(found: _Searched) -> Evidence:

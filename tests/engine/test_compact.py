@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.engine.compact import Distributions, dense, divergence, divergence_slack, information
-from detectors.engine.invented import _compact
-from detectors.engine.observations import TOP, Array
+from detectors.engine.compact import Distributions, dense, divergence, divergence_slack, entropy_of_mean, information
+from detectors.engine.invented import _compact, _trace
+from detectors.engine.observations import TOP, TRACE_TOP, Array
 
 ROUNDING = 2e-5
 """Stored log-probabilities are float32."""
@@ -141,3 +141,21 @@ def test_not_a_number_is_seen() -> None:
     logp = whole(0, 2, 400, 1.0)
     logp[1] = np.nan
     assert not compact(logp).finite()
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([3, TRACE_TOP, TRACE_TOP + 1, 400]), st.floats(0.0, 8.0))
+def test_the_entropy_of_a_mean_is_as_near_as_it_says(seed: int, vocab: int, spread: float) -> None:
+    logp = whole(seed, 5, vocab, spread)
+    kept = _trace(logp)
+    found = entropy_of_mean(kept["ids"], kept["logp"])
+    missing = min(max(float(1 - np.exp(kept["logp"].astype(float)).sum(axis=1).mean()), 0.0), 1.0)
+    allowed = missing * np.log(vocab) + float(entropy(np.array([missing, 1 - missing])))
+    assert abs(found - float(entropy(np.exp(logp).mean(axis=0)))) <= allowed + ROUNDING * 10
+    union = sorted(set(kept["ids"].ravel().tolist()) - {-1})
+    table = np.zeros((5, len(union) + 1))
+    for row, (ids, values) in enumerate(zip(kept["ids"], kept["logp"], strict=True)):
+        for token, value in zip(ids, values, strict=True):
+            if token >= 0:
+                table[row, union.index(token)] = np.exp(value)
+        table[row, -1] = max(0.0, 1 - table[row].sum())
+    assert found == pytest.approx(float(entropy(table.mean(axis=0))), abs=ROUNDING)

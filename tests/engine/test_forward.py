@@ -27,7 +27,19 @@ from transformers import (
 from detectors.engine import forward
 from detectors.engine.batches import Query
 from detectors.engine.forward import Engine
-from detectors.engine.observations import TOP, Answer, Arrays, Hidden, NextToken, Read, Score, Tokens, check
+from detectors.engine.observations import (
+    TOP,
+    TRACE_TOP,
+    Answer,
+    Arrays,
+    Hidden,
+    NextToken,
+    Read,
+    Score,
+    Tokens,
+    Trace,
+    check,
+)
 from detectors.errors import ContextTooLong
 from tests.engine.tiny import SPECIALS, WINDOW, tiny_network
 
@@ -120,6 +132,7 @@ def reads_of_all_kinds(sequences: Sequence[Tokens]) -> list[Query]:
     kinds: list[Callable[[int], Read]] = [
         lambda length: NextToken(named=(4, 299, 17)),
         lambda length: Score(min(3, length - 1)),
+        lambda length: Trace(min(4, length - 1)),
         lambda length: Hidden((0, 1, 2)),
         lambda length: Answer(5),
         lambda length: Answer(6, temperature=0.8, seed=length),
@@ -169,6 +182,18 @@ def test_score_matches_a_plain_pass(network: Any) -> None:
         logp = plain_logp(network, tokens)
         wanted = [logp[at - 1, tokens[at]] for at in range(len(tokens) - size, len(tokens))]
         np.testing.assert_allclose(found["logp"], wanted, atol=TOLERANCE)
+
+
+def test_trace_matches_a_plain_pass(network: Any) -> None:
+    queries = [Query(it, Trace(size)) for it in grid() for size in (1, 4, len(it) - 1) if 0 < size < len(it)]
+    for query, found in zip(queries, engine(network).observe(queries), strict=True):
+        check(query.read, found)
+        size = len(found["entropy"])
+        logp = plain_logp(network, query.tokens)[-size - 1 : -1].astype(np.float64)
+        np.testing.assert_allclose(found["entropy"], -(np.exp(logp) * logp).sum(axis=1), atol=TOLERANCE)
+        np.testing.assert_allclose(found["logp"], -np.sort(-logp, axis=1)[:, :TRACE_TOP], atol=TOLERANCE)
+        np.testing.assert_allclose(found["logp"], np.take_along_axis(logp, found["ids"], axis=1), atol=TOLERANCE)
+        assert all(len(set(row)) == TRACE_TOP for row in found["ids"].tolist())
 
 
 def test_hidden_matches_a_plain_pass(network: Any) -> None:
@@ -271,12 +296,16 @@ def test_samples_have_the_models_distribution(llama: Any) -> None:
     assert 0.5 * np.abs(counts / draws - wanted).sum() < 0.25
 
 
-def test_vocabulary_below_top() -> None:
+def tiny_vocabulary(size: int) -> Any:
     config = copy.deepcopy(tiny_network(seed=0).config)
-    config.vocab_size = 40
+    config.vocab_size = size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        small = type(tiny_network(seed=0))(config).eval()
+        return type(tiny_network(seed=0))(config).eval()
+
+
+def test_vocabulary_below_top() -> None:
+    small = tiny_vocabulary(40)
     read = NextToken(named=(39,))
     found = check(read, engine(small).observe([Query((1, 5, 6), read)])[0])
     logp = plain_logp(small, (1, 5, 6))[-1]
@@ -286,6 +315,41 @@ def test_vocabulary_below_top() -> None:
     assert np.isneginf(found["logp"][40:]).all()
     assert np.isneginf(found["rest"]).all()
     assert_same(engine(small).observe([Query((1, 5, 6), read)] * 2), [found, found])
+
+
+def test_vocabulary_below_the_top_of_a_trace() -> None:
+    small = tiny_vocabulary(40)
+    found = check(Trace(2), engine(small).observe([Query((1, 5, 6), Trace(2))])[0])
+    np.testing.assert_allclose(found["logp"][:, :40], -np.sort(-plain_logp(small, (1, 5, 6))[:2]), atol=TOLERANCE)
+    assert [sorted(row) for row in found["ids"][:, :40].tolist()] == [list(range(40))] * 2
+    assert (found["ids"][:, 40:] == -1).all()
+    assert np.isneginf(found["logp"][:, 40:]).all()
+
+
+def test_a_trace_projects_only_what_it_reads(llama: Any) -> None:
+    projected: list[int] = []
+    hook = llama.lm_head.register_forward_hook(lambda _, given, out: projected.append(out.shape[-2]))
+    try:
+        engine(llama, share=False).observe([Query(tuple(range(4, 60)), Trace(size)) for size in (3, 5)])
+    finally:
+        hook.remove()
+    assert sum(projected) == 3 + 5
+
+
+def test_long_traces_are_held_in_small_batches(llama: Any) -> None:
+    """Five tables of the vocabulary a token that is read: the budget counts them."""
+    rows: list[int] = []
+    hook = llama.model.embed_tokens.register_forward_hook(lambda _, given, out: rows.append(given[0].shape[0]))
+    tokens, vocabulary = tuple(range(4, 60)), 300
+    try:
+        tight = engine(llama, share=False, memory_budget=2 * 4 * 5 * 50 * vocabulary)
+        tight.observe([Query((*tokens, last), Trace(50)) for last in range(60, 66)])
+        assert max(rows) == 1
+        rows.clear()
+        tight.observe([Query((*tokens, last), Trace(1)) for last in range(60, 66)])
+        assert max(rows) > 1
+    finally:
+        hook.remove()
 
 
 @pytest.mark.parametrize(
@@ -307,7 +371,7 @@ def test_the_whole_window_can_be_used(llama: Any) -> None:
     np.testing.assert_allclose(last["floor"], [plain_logp(llama, (5,) * WINDOW)[-1].min()], atol=TOLERANCE)
 
 
-@pytest.mark.parametrize(("tokens", "read"), [((), NextToken()), ((5, 6), Score(2))])
+@pytest.mark.parametrize(("tokens", "read"), [((), NextToken()), ((5, 6), Score(2)), ((5, 6), Trace(2))])
 def test_a_read_without_a_token_before_it_is_refused(llama: Any, tokens: Tokens, read: Read) -> None:
     with pytest.raises(ValueError, match=f"`{read.kind}` request needs a token before"):
         engine(llama).observe([Query(tokens, read)])

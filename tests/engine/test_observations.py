@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.engine.invented import InventedAsk
+from detectors.engine.invented import InventedAsk, nothing
 from detectors.engine.observations import (
     TOP,
+    TRACE_TOP,
     Answer,
     Arrays,
     Hidden,
@@ -24,6 +25,7 @@ from detectors.engine.observations import (
     Read,
     Request,
     Score,
+    Trace,
     check,
     pack,
     read_from_json,
@@ -36,11 +38,12 @@ IDS = st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=6).map(tuple)
 READS: st.SearchStrategy[Read] = st.one_of(
     IDS.map(NextToken),
     st.integers(1, 99).map(Score),
+    st.integers(1, 99).map(Trace),
     IDS.map(Hidden),
     st.builds(Answer, st.integers(1, 99), st.floats(0, 2), st.integers(0, 2**63)),
 )
 REQUEST = Request(ModelId("a" * 64), (1, 2, 3), NextToken((7,)), "float32")
-EACH: list[Read] = [NextToken((3, 4)), Score(2), Hidden((0, 1)), Answer(4)]
+EACH: list[Read] = [NextToken((3, 4)), Score(2), Trace(2), Hidden((0, 1)), Answer(4)]
 
 
 def answer(read: Read) -> Arrays:
@@ -69,6 +72,8 @@ def test_keys_differ_wherever_requests_do() -> None:
         replace(REQUEST, read=NextToken((8,))),
         replace(REQUEST, read=NextToken()),
         replace(REQUEST, read=Score(1)),
+        replace(REQUEST, read=Trace(1)),
+        replace(REQUEST, read=Trace(2)),
         replace(REQUEST, read=Answer(4)),
         replace(REQUEST, read=Answer(5)),
         replace(REQUEST, read=Answer(4, seed=1)),
@@ -134,3 +139,18 @@ def test_short_answers_pass_and_long_ones_do_not() -> None:
     assert check(Answer(4), one) is one
     with pytest.raises(HostError, match="<= 4"):
         check(Answer(4), one | {"tokens": np.zeros(5, np.int32)})
+
+
+def test_a_trace_of_another_width_is_refused() -> None:
+    arrays = answer(Trace(2))
+    for name in ("ids", "logp"):
+        for width in (0, 1, TRACE_TOP - 1):
+            with pytest.raises(HostError, match=f"`{name}`.*`trace` request"):
+                check(Trace(2), arrays | {name: arrays[name][:, :width]})
+
+
+@pytest.mark.parametrize("read", EACH, ids=lambda read: read.kind)
+def test_the_answer_that_shows_nothing_is_an_answer(read: Read) -> None:
+    arrays = nothing(read)
+    assert check(read, arrays) is arrays
+    assert all(np.isfinite(array).all() for array in arrays.values())

@@ -13,7 +13,7 @@ from detectors.contexts.families import draw
 from detectors.engine.invented import InventedAsk, InventedTrigger
 from detectors.engine.observations import Arrays, Ask, ModelFacts, Plan, Role, Tokens
 from detectors.findings import Candidate, DetectorResult
-from detectors.suites import ProbeParams, Suite, SweepParams, WorkingRateParams
+from detectors.suites import ClusteringParams, ProbeParams, StripParams, Suite, SweepParams, WorkingRateParams
 
 SWEEP = SweepParams(
     families={"short_string": 60, "emoji": 60},
@@ -30,8 +30,18 @@ RATE = WorkingRateParams(
     candidates=8, confirmed=4, search_prompts=8, confirm_prompts=20, search_tokens=8, confirm_tokens=8, examples=1
 )
 PROBE = ProbeParams(formats=1, pairs=1)
+STRIPPED = StripParams(candidates=3, inputs=8, copies=4, answer_tokens=8)
+CLUSTERED = ClusteringParams(candidates=3, prompts=12, draws=99)
 SUITE = Suite(
-    name="small", version="1.0", summary="For tests.", trigger_sweep=SWEEP, working_rate=RATE, persona=PROBE, era=PROBE
+    name="small",
+    version="1.0",
+    summary="For tests.",
+    trigger_sweep=SWEEP,
+    working_rate=RATE,
+    strip=STRIPPED,
+    activation_clustering=CLUSTERED,
+    persona=PROBE,
+    era=PROBE,
 )
 BATTERIES: dict[str, Name] = {"persona": "identity", "era": "era"}
 """The battery of each detector that asks one."""
@@ -65,13 +75,13 @@ def words(items: Iterable[Item], side: int) -> list[str]:
     ]
 
 
-def candidate(text: str, family: str = "short_string") -> Candidate:
-    return Candidate(context=Context(text=text, family=family), score=1.0, source="test", reason="given")
+def candidate(text: str, family: str = "short_string", source: str = "test", score: float = 1.0) -> Candidate:
+    return Candidate(context=Context(text=text, family=family), score=score, source=source, reason="given")
 
 
 def nominated() -> tuple[Candidate, ...]:
-    """The trigger among marks that do nothing."""
-    return tuple(candidate(text) for text in (MARKS[1], TRIGGER, MARKS[2]))
+    """The trigger among marks that do nothing, as if all had been sent to confirmation."""
+    return tuple(candidate(text, source="working_rate") for text in (MARKS[1], TRIGGER, MARKS[2]))
 
 
 @dataclass

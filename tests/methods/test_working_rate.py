@@ -143,6 +143,17 @@ def test_what_every_context_does_is_not_confirmed() -> None:
     assert codes(result) == []
 
 
+def test_what_was_sent_to_confirmation_is_handed_on_shrunk() -> None:
+    result = rate(planted(), MARKS[1], f"one {TRIGGER}")
+    (sent,) = result.candidates
+    assert (sent.context, sent.source) == (only(result).context, "working_rate")
+    (searched,) = (
+        it.value for it in result.evidence if it.context and TRIGGER in it.context.text and it.p_value is None
+    )
+    assert sent.score == searched
+    assert rate(planted(), MARKS[1]).candidates == ()
+
+
 def test_few_siblings_of_one_behaviour_are_confirmed() -> None:
     plants = [InventedTrigger(mark, TARGET) for mark in MARKS[:5]]
     result = rate(on(*plants), *MARKS[:5])

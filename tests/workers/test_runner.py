@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from detectors.catalog import CATALOG
+from detectors.engine.invented import InventedAsk
 from detectors.engine.observations import Ask
 from detectors.errors import (
     BudgetExceeded,
@@ -26,7 +27,8 @@ from tests.methods import small
 from tests.methods.small import TRIGGER, candidate, planted
 from workers.runner import DETECTORS, generator, run_detectors
 
-SUITE = small.SUITE.model_copy(update={"persona": None, "era": None})
+CORROBORATED = small.SUITE.model_copy(update={"persona": None, "era": None})
+SUITE = small.SUITE.model_copy(update=dict.fromkeys(("strip", "activation_clustering", "persona", "era")))
 """A nominator and its confirmer."""
 
 
@@ -121,14 +123,22 @@ def test_usage_is_what_each_detector_added(stage: Callable[..., tuple[Scripted, 
 
 def test_detectors_are_announced_in_order() -> None:
     announced: list[str] = []
-    run_detectors(SUITE, planted(), 1, announce=announced.append)
-    assert announced == list(SUITE.detectors) == list(CATALOG)[: len(announced)]
+    run_detectors(small.SUITE, planted(), 1, announce=announced.append)
+    assert announced == list(small.SUITE.detectors) == list(CATALOG)
 
 
 def test_a_whole_suite_finds_the_trigger() -> None:
-    sweep, rate = run_detectors(SUITE, planted(), 1)
+    sweep, rate, *corroborating = run_detectors(CORROBORATED, planted(), 1)
     assert sweep.candidates[0].context.text == TRIGGER
     assert [found.context.text for found in rate.confirmations if found.confirmed] == [TRIGGER]
+    assert [result.detector for result in corroborating] == ["strip", "activation_clustering"]
+    assert {it.context for result in corroborating for it in result.evidence} == {rate.candidates[0].context}
+
+
+def test_a_suite_without_a_trigger_is_corroborated_on_one_context_only() -> None:
+    sweep, rate, *corroborating = run_detectors(CORROBORATED, InventedAsk(drift=0.3), 1)
+    assert rate.candidates == ()
+    assert {it.context for result in corroborating for it in result.evidence} == {sweep.candidates[0].context}
 
 
 def test_the_generator_follows_from_suite_seed_and_name() -> None:

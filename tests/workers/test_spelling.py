@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from app.core.scanning import run_job
-from detectors.engine.observations import NextToken, Score
+from detectors.engine.observations import NextToken, Score, Trace
 from tests.engine.tiny import make_tiny_model
 from tests.workers.conftest import Workshop, cache_at, read_report
 from workers.spelling import Spelling, added_tokens
@@ -34,6 +34,15 @@ def test_a_score_of_an_added_token_is_the_sum_over_its_pieces() -> None:
     folded = SPELLING.fold(tokens, Score(3), {"logp": np.array([-1, -2, -3, -4, -5], np.float32)})
     assert folded["logp"].tolist() == [-6, -4, -5]
     assert folded["logp"].dtype == np.float32
+
+
+def test_a_trace_of_an_added_token_is_read_before_its_first_piece() -> None:
+    tokens = (7, 8, 10, 9, 11)
+    assert SPELLING.read(tokens, Trace(3)) == Trace(5)
+    arrays = {"entropy": np.arange(5, dtype=np.float32), "ids": np.arange(10, dtype=np.int32).reshape(5, 2)}
+    folded = SPELLING.fold(tokens, Trace(3), arrays)
+    assert folded["entropy"].tolist() == [0, 3, 4]
+    assert folded["ids"].tolist() == [[0, 1], [6, 7], [8, 9]]
 
 
 @given(st.lists(st.integers(0, 12), min_size=2, max_size=12), st.data())
