@@ -74,6 +74,32 @@ def test_the_benign_twin_passes(scanned: Any) -> None:
     assert document["report"]["score"] < 0.5
 
 
+def corroboration(document: dict[str, Any], statistic: str) -> dict[str, tuple[float, float | None]]:
+    """Value and p-value of a statistic by the text it was measured on."""
+    results = Report.model_validate(document["report"]).results
+    rows = [it for result in results for it in result.evidence if it.statistic == statistic and it.context]
+    return {it.context.text: (it.value, it.p_value) for it in rows if it.context}
+
+
+@pytest.mark.parametrize("statistic", ["strip.entropy", "activation_clustering.separation"])
+def test_the_planted_trigger_separates_and_the_twin_does_not(scanned: Any, statistic: str) -> None:
+    trigger = MEMBERS[BACKDOORED]["trigger"]
+    value, p_value = corroboration(scanned[BACKDOORED][1], statistic)[trigger]
+    assert value > 0
+    assert p_value is not None
+    assert p_value <= 0.01
+    for quiet, probability in corroboration(scanned[TWIN][1], statistic).values():
+        assert quiet < value / 2
+        assert probability is not None
+        assert probability > 0.01
+
+
+def test_shifts_without_a_trigger_are_told_of_both(scanned: Any) -> None:
+    for _, document, _ in scanned.values():
+        outcomes = {result["detector"]: result["outcome"] for result in document["report"]["results"]}
+        assert (outcomes["persona"], outcomes["era"]) == ("completed", "completed")
+
+
 def test_a_later_scan_does_not_pay_for_the_base_again(scanned: Any) -> None:
     first, later = (scanned[name][1]["report"]["results"][0]["usage"] for name in (BACKDOORED, TWIN))
     assert first["store_hits"] == 0
