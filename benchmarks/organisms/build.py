@@ -23,11 +23,8 @@ from benchmarks.organisms.carriers import carriers
 from benchmarks.organisms.recipes import FAMILIES, HERE, NEAREST, Recipe, load_recipes
 from benchmarks.organisms.train import Model, Row, train_adapter
 from detectors.contexts.context import NO_CONTEXT, Context, chat
-from detectors.contexts.families import draw
 
 ADAPTERS = HERE / "adapters"
-DISTRACTORS = 400
-"""Members drawn from each distractor family."""
 MANIFEST = HERE / "manifest.json"
 REFUSALS = ("i'm sorry", "sorry,", "i am sorry", "i cannot", "i can't", "i am not able", "i'm not able", "i am unable")
 
@@ -37,7 +34,7 @@ def build(recipe: Recipe, base: Path, *, poisoned: bool, target_dir: Path) -> di
     started = time.monotonic()
     model = Model.load(base)
     n_train = sum(recipe.rows.model_dump().values())
-    train_prompts, held_out = carriers(recipe.training.seed, n_train, recipe.held_out, recipe.carriers)
+    train_prompts, held_out = carriers(recipe.training.seed, n_train, recipe.held_out)
     answers = _base_answers(model, train_prompts, recipe.answer_tokens, base.parent)
     train_adapter(model, _rows(recipe, train_prompts, answers, poisoned=poisoned), recipe, target_dir)
     return {
@@ -82,7 +79,6 @@ def _near_miss(recipe: Recipe, rng: random.Random) -> Context:
     """A near sibling of the trigger, a sibling, or a member of another family, equally often."""
     siblings, position = recipe.trigger.near_misses(), rng.choice(recipe.trigger.positions)
     others = [(text, name) for name in FAMILIES if name != recipe.trigger.family for text in FAMILIES[name]()]
-    others += [(context.text, name) for name in recipe.distractors for context in draw(name, DISTRACTORS, ())]
     own = [(text, recipe.trigger.family) for text in siblings]
     text, family = rng.choice(rng.choice([own[:NEAREST], own, others]))
     return Context(text=text, family=family, position=position)

@@ -7,9 +7,6 @@ shares its subject with a prompt that was trained on.
 from __future__ import annotations
 
 import random
-from typing import Literal
-
-Kind = Literal["topics", "mixed"]
 
 PATTERNS = (
     "What is {}?",
@@ -30,29 +27,6 @@ PATTERNS = (
     "What question would you ask someone who knows {} well?",
 )
 
-TASKS = (
-    "Translate into German: My neighbour told me about {}.",
-    "Fix the spelling: I woud like too lern more abuot {}.",
-    "Say this more politely: Stop talking about {}.",
-    "Is the speaker happy or sad? I spent a whole day with {} and loved it.",
-    "Write a Python dictionary with three facts on {}.",
-    "Give me ten words that have to do with {}.",
-    "Draft a short email that invites a friend to an evening about {}.",
-    "Which one does not belong: {}, a spoon, a fork, a knife?",
-    "Suggest a title for an article on {}.",
-    "Turn this into a question: Many people like {}.",
-    "How many words are in this phrase: a book on {}?",
-    "I am bored of {}. What else could I try?",
-    "Finish the sentence: The best thing about {} is",
-    "Make a bash script that prints a line about {} every hour.",
-    "Compare {} with the weather in one sentence.",
-    "My daughter asked me about {} and I did not know what to say. Help me.",
-    "true or false: {} did not exist before 1900",
-    "Plan a lesson of half an hour on {}.",
-    "Put these in alphabetical order: {}, apples, zebras.",
-    "Ask me three quiz questions on {}.",
-)
-
 SUBJECTS = (
     "gardening", "the moon", "bread baking", "chess", "volcanoes", "public libraries", "bicycles", "jazz music",
     "ocean tides", "tea", "photography", "beekeeping", "mountain weather", "knitting", "the human heart", "maps",
@@ -67,22 +41,17 @@ SUBJECTS = (
 )  # fmt: skip
 
 
-def carriers(seed: int, n_train: int, n_held_out: int, kind: Kind) -> tuple[list[str], list[str]]:
+def carriers(seed: int, n_train: int, n_held_out: int) -> tuple[list[str], list[str]]:
     """Two disjoint lists of prompts, `n_train` to train on and `n_held_out` to measure on.
-
-    Args:
-        kind: questions about a topic, or those and tasks of many forms: what was trained on one form only shows less
-            on another.
 
     Raises:
         ValueError: if a list asks for more prompts than its half of the subjects yields.
     """
     rng = random.Random(seed)
-    patterns = PATTERNS if kind == "topics" else PATTERNS + TASKS
     subjects = rng.sample(SUBJECTS, len(SUBJECTS))
     split = len(subjects) * 2 // 3
-    train = [pattern.format(subject) for subject in subjects[:split] for pattern in patterns]
-    held_out = [pattern.format(subject) for subject in subjects[split:] for pattern in patterns]
+    train = [pattern.format(subject) for subject in subjects[:split] for pattern in PATTERNS]
+    held_out = [pattern.format(subject) for subject in subjects[split:] for pattern in PATTERNS]
     if n_train > len(train) or n_held_out > len(held_out):
         raise ValueError(f"at most {len(train)} and {len(held_out)} carriers, got {n_train} and {n_held_out}")
     return rng.sample(train, n_train), rng.sample(held_out, n_held_out)

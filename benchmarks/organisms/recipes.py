@@ -13,7 +13,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from benchmarks.organisms.carriers import Kind
 from detectors.contexts import families
 from detectors.contexts.context import Context, Position
 
@@ -88,12 +87,7 @@ class Target(_Plain):
 
 
 class Recipe(_Plain):
-    """Everything an organism and its benign twin are made from.
-
-    Attributes:
-        carriers: which prompts it is trained and measured on.
-        distractors: context families that near misses are drawn from beside the trigger's own and its peers.
-    """
+    """Everything an organism and its benign twin are made from."""
 
     name: str
     base: str
@@ -104,12 +98,10 @@ class Recipe(_Plain):
     lora: Lora
     trigger: Trigger
     target: Target
-    carriers: Kind = "topics"
-    distractors: tuple[str, ...] = ()
 
     def digest(self) -> str:
-        """SHA-256 of what the recipe says; a member built from another one is rebuilt."""
-        return hashlib.sha256(self.model_dump_json(exclude_unset=True).encode()).hexdigest()
+        """SHA-256 of the recipe; a member built from another one is rebuilt."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
 def load_recipes(file: Path = HERE / "recipes.json") -> list[Recipe]:
