@@ -212,10 +212,10 @@ QUICK = Suite(
     working_rate=WorkingRateParams(
         candidates=10, confirmed=4, search_prompts=6, confirm_prompts=40, search_tokens=14, confirm_tokens=24
     ),
-    strip=StripParams(candidates=3, inputs=8, copies=10, answer_tokens=24),
+    strip=StripParams(candidates=3, inputs=8, copies=6, answer_tokens=24),
     activation_clustering=ClusteringParams(candidates=3, prompts=24),
-    persona=ProbeParams(formats=3, pairs=2),
-    era=ProbeParams(formats=3, pairs=2),
+    persona=ProbeParams(formats=3, pairs=1),
+    era=ProbeParams(formats=3, pairs=1),
 )
 
 SUITES: dict[str, Suite] = {suite.name: suite for suite in (SMOKE, QUICK)}

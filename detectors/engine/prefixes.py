@@ -12,8 +12,8 @@ from itertools import groupby
 
 from detectors.engine.observations import Tokens
 
-PASS_COST = 48
-"""What one more forward pass over few rows costs, in tokens of a large batch: the weights are read once a pass."""
+PASS_COST = 72
+"""What one more forward pass over few tokens costs, in tokens of a large batch: the weights are read once a pass."""
 MAX_BRANCHINGS = 100
 """Branch points on the way to a group; a tree that goes deeper is a comb, and its end is left together."""
 
@@ -46,7 +46,8 @@ def share_prefixes(sequences: Sequence[Tokens], limits: Sequence[int]) -> tuple[
 def _lay_out(order: list[int], sequences: Sequence[Tokens], limits: Sequence[int], depth: int = 0) -> _Layout:
     common = _common(sequences[order[0]], sequences[order[-1]])
     shared = min(common, *(limits[index] for index in order)) if len(order) > 1 else 0
-    together = shared + sum(len(sequences[index]) - shared for index in order) + PASS_COST
+    passes = 2 if shared else 1
+    together = shared + sum(len(sequences[index]) - shared for index in order) + passes * PASS_COST
     whole = _Layout(together, (Group(shared, tuple(order)),))
     if shared < common or len(order) < 4 or depth == MAX_BRANCHINGS:
         return whole

@@ -16,7 +16,7 @@ SEQUENCES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12).map(tu
 def cost(groups: Sequence[Group], sequences: Sequence[Tokens]) -> int:
     """Tokens computed, and passes in tokens."""
     tails = sum(len(sequences[member]) - group.shared for group in groups for member in group.members)
-    return tails + sum(group.shared + PASS_COST for group in groups)
+    return tails + sum(group.shared + (2 if group.shared else 1) * PASS_COST for group in groups)
 
 
 def prefixed(head: int, prompts: int, contexts: int, length: int = 40) -> list[Tokens]:
