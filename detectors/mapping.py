@@ -8,6 +8,7 @@ process.
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -55,5 +56,6 @@ def _umap() -> Any:
     for module in (layouts, umap_):
         for compiled in vars(module).values():
             if isinstance(compiled, CPUDispatcher):
-                compiled.enable_caching()
+                with suppress(RuntimeError):  # nowhere to write: it compiles anew in every process
+                    compiled.enable_caching()
     return UMAP
