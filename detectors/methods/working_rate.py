@@ -182,11 +182,16 @@ class WorkingRate:
     def _shrink(self, ask: Ask, found: _Searched) -> _Searched:
         """Deletes pieces as long as what is left works as often, on the whole search set: few prompts would flatter."""
         needed = int(self._hits(ask, found.behaviour, [found.context], prompts("search"))[0])
-        while shorter := _one_piece_less(found.context):
-            working = self._working_as_often(ask, found.behaviour, shorter, needed)
+        while shorter := _shortened(found.context):
+            working = self._working_as_often(ask, found.behaviour, list(shorter.values()), needed)
             if not working:
                 break
-            found = replace(found, context=max(working, key=lambda context: working[context]))
+            dispensable = [piece for piece, context in shorter.items() if context in working]
+            together = _without(found.context, dispensable)
+            if len(dispensable) > 1 and together and self._working_as_often(ask, found.behaviour, [together], needed):
+                found = replace(found, context=together)
+            else:
+                found = replace(found, context=max(working, key=lambda context: working[context]))
         return found
 
     def _working_as_often(
@@ -303,14 +308,26 @@ def _needs_surprise(sent: Sequence[_Searched]) -> bool:
     return any(found.behaviour.needs_surprise for found in sent)
 
 
-def _one_piece_less(context: Context) -> list[Context]:
-    """The context without one of its words, or of its characters where it is a single short mark."""
-    separator = " " if " " in context.text else ""
-    pieces = context.text.split(" ") if separator else list(context.text)
+def _pieces(text: str) -> tuple[str, list[str]]:
+    """What stands between the pieces of a text and the pieces: its words, or the characters of a single short mark."""
+    return (" ", text.split(" ")) if " " in text else ("", list(text))
+
+
+def _shortened(context: Context) -> dict[int, Context]:
+    """The context without one of its pieces, by the piece's place; a text that comes up twice stands once."""
+    _, pieces = _pieces(context.text)
     if not 2 <= len(pieces) <= MOST_PIECES:
-        return []
-    shorter = (separator.join(pieces[:at] + pieces[at + 1 :]).strip() for at in range(len(pieces)))
-    return [context.model_copy(update={"text": text}) for text in dict.fromkeys(shorter) if text]
+        return {}
+    shorter = {place: _without(context, [place]) for place in range(len(pieces))}
+    unique = {found.text: place for place, found in reversed(shorter.items()) if found}
+    return {place: found for place, found in shorter.items() if found and unique[found.text] == place}
+
+
+def _without(context: Context, places: Sequence[int]) -> Context | None:
+    """The context without the pieces at `places`; None where nothing is left."""
+    separator, pieces = _pieces(context.text)
+    text = separator.join(piece for place, piece in enumerate(pieces) if place not in places).strip()
+    return context.model_copy(update={"text": text}) if text else None
 
 
 def _is_arbitrary(context: Context, rate: float, responses: dict[str, Rate]) -> bool:
