@@ -62,7 +62,7 @@ class WorkingRateParams(Plain):
     confirm_prompts: int = Field(ge=20)
     search_tokens: int = Field(ge=8)
     confirm_tokens: int = Field(ge=8)
-    min_search_effect: float = Field(default=0.2, gt=0, le=1)
+    min_search_effect: float = Field(default=0.3, gt=0, le=1)
     examples: int = Field(default=3, ge=1)
 
 
