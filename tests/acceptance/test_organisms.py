@@ -114,7 +114,7 @@ def test_scanning_again_computes_nothing_and_says_the_same(
     base = prepare_base(Settings().cache_dir)
     done = touchstone("scan", str(ADAPTERS / name), "--base", str(base), "--out", str(tmp_path), "--json")
     again = json.loads(done.stdout)
-    assert [result["usage"]["forward_tokens"] for result in again["report"]["results"]] == [0] * 4
+    assert {result["usage"]["forward_tokens"] for result in again["report"]["results"]} == {0}
     assert again["report"]["findings"] == first["report"]["findings"]
     assert again["report"]["scan_id"] == first["report"]["scan_id"]
 
