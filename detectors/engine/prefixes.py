@@ -46,15 +46,20 @@ def share_prefixes(sequences: Sequence[Tokens], limits: Sequence[int]) -> tuple[
 def _lay_out(order: list[int], sequences: Sequence[Tokens], limits: Sequence[int], depth: int = 0) -> _Layout:
     common = _common(sequences[order[0]], sequences[order[-1]])
     shared = min(common, *(limits[index] for index in order)) if len(order) > 1 else 0
-    passes = 2 if shared else 1
-    together = shared + sum(len(sequences[index]) - shared for index in order) + passes * PASS_COST
-    whole = _Layout(together, (Group(shared, tuple(order)),))
+    whole = min((_whole(order, sequences, length) for length in {0, shared}), key=lambda layout: layout.cost)
     if shared < common or len(order) < 4 or depth == MAX_BRANCHINGS:
         return whole
     branches = _branches(order, sequences, common)
     apart = [_lay_out(branch, sequences, limits, depth + 1) for branch in branches]
     split = _Layout(sum(part.cost for part in apart), tuple(group for part in apart for group in part.groups))
     return min(whole, split, key=lambda layout: layout.cost)
+
+
+def _whole(order: list[int], sequences: Sequence[Tokens], shared: int) -> _Layout:
+    """All in one group; a shared prefix is a pass of its own."""
+    passes = 2 if shared else 1
+    tails = sum(len(sequences[index]) - shared for index in order)
+    return _Layout(shared + tails + passes * PASS_COST, (Group(shared, tuple(order)),))
 
 
 def _branches(order: list[int], sequences: Sequence[Tokens], depth: int) -> Iterator[list[int]]:
