@@ -24,7 +24,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from detectors.engine import forward
+from detectors.engine import forward, prefixes
 from detectors.engine.batches import Query
 from detectors.engine.forward import Engine
 from detectors.engine.observations import (
@@ -100,6 +100,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def passes_are_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sequences of a few tokens share their prefixes too, as long ones do."""
+    monkeypatch.setattr(prefixes, "PASS_COST", 5)
 
 
 @pytest.fixture(scope="module")
