@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def sweeps(model: LoadedModel, peak: float) -> None:
         engine = make_engine(model)
         engine.observe(asked[:PLAIN_BATCH])
         with counting(model.network) as counted:
-            seconds = best_of(lambda: engine.observe(asked))  # noqa: B023 - called at once
+            seconds = best_of(partial(engine.observe, asked))
         rate = len(sequences) / seconds
         work = flops(model.network, counted) / REPEATS
         print(
@@ -98,7 +99,7 @@ def sweeps(model: LoadedModel, peak: float) -> None:
         )
         sample = [sequences[at] for at in np.linspace(0, len(sequences) - 1, PLAIN_SAMPLE).astype(int)]
         for name, way in (("plain forwards", plain_forwards), (f"generate {GENERATED}", plain_generate)):
-            plain = len(sample) / best_of(lambda: way(model, sample))  # noqa: B023 - called at once
+            plain = len(sample) / best_of(partial(way, model, sample))
             print(f"  {name}: {plain:.1f} contexts/s; the engine is {rate / plain:.1f} times as fast")
 
 
@@ -109,8 +110,8 @@ def longer_prompts(model: LoadedModel) -> None:
     tails = [tokens[-12:] for tokens in swept(model, "end")[:GROWING_CONTEXTS]]
     for length in PROMPT_TOKENS:
         asked = [Query((*words[:length], *tail), NextToken()) for tail in tails]
-        seconds = best_of(lambda: make_engine(model).observe(asked))  # noqa: B023 - called at once
-        plain = best_of(lambda: plain_forwards(model, [query.tokens for query in asked[:8]])) / 8  # noqa: B023
+        seconds = best_of(partial(make_engine(model).observe, asked))
+        plain = best_of(partial(plain_forwards, model, [query.tokens for query in asked[:8]])) / 8
         ours = seconds / len(asked)
         print(f"  {length:>5} tokens: {1e3 * ours:.1f} ms a context, plain {1e3 * plain:.0f} ms")
 

@@ -7,11 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from detectors.behaviour import Answered
-from detectors.contexts.context import Context, chat
+from detectors.contexts.context import NO_CONTEXT, Context, chat
 from detectors.contexts.families import controls
 from detectors.engine.observations import Answer, Array, Ask, Plan, Role, Score, Tokens
+from detectors.findings import Example
 
 Placed = tuple[Context, str]
+
+EXCHANGEABLE = "on every prompt the candidate and a matched control context are exchangeable"
+"""The null hypothesis of tests against `matched` controls."""
 
 
 def matched(context: Context, texts: Sequence[str], vocabulary: Sequence[str]) -> list[Placed]:
@@ -47,6 +51,18 @@ def answer(ask: Ask, role: Role, placed: Sequence[Placed], max_tokens: int, *, s
         )
         for ids, text, arrays, scores in zip(tokens, ask.decode(tokens), observed, judged, strict=True)
     ]
+
+
+def examples(ask: Ask, context: Context, texts: Sequence[str], max_tokens: int) -> tuple[Example, ...]:
+    """What both models answer to each prompt with the context, and the subject without it."""
+    with_it, without = [(context, text) for text in texts], [(NO_CONTEXT, text) for text in texts]
+    subject = answer(ask, "subject", with_it, max_tokens, surprise=False)
+    base = answer(ask, "base", with_it, max_tokens, surprise=False)
+    clean = answer(ask, "subject", without, max_tokens, surprise=False)
+    return tuple(
+        Example(prompt=text, subject_answer=one.text, base_answer=two.text, subject_clean_answer=three.text)
+        for text, one, two, three in zip(texts, subject, base, clean, strict=True)
+    )
 
 
 def _judged(ask: Ask, sequences: Sequence[Tokens], answers: Sequence[Tokens]) -> list[Array]:

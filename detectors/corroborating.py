@@ -11,10 +11,8 @@ from typing import Any
 
 from detectors.catalog import WORKING_RATE
 from detectors.findings import Candidate, Evidence
-from detectors.prompts.sets import prompts
 from detectors.stats import holm
 
-EXCHANGEABLE = "on every prompt the candidate and a matched control context are exchangeable"
 NOT_FINITE = "a model answered with probabilities or activations that are not numbers"
 NO_CANDIDATE = "no candidate was nominated"
 
@@ -26,18 +24,6 @@ def to_corroborate(candidates: Sequence[Candidate], at_most: int) -> list[Candid
     """
     sent = [found for found in candidates if found.source == WORKING_RATE.name]
     return sorted(sent, key=lambda found: -found.score)[:at_most] or list(candidates[:1])
-
-
-def fresh_prompts(param: str, count: int) -> tuple[str, ...]:
-    """The first `count` prompts of the confirm set.
-
-    Raises:
-        ValueError: if there are fewer, by the name of the param that asked for them.
-    """
-    available = prompts("confirm")
-    if count > len(available):
-        raise ValueError(f"`{param}` must be at most {len(available)}, got {count}")
-    return available[:count]
 
 
 def table_of_tests(evidence: Sequence[Evidence]) -> dict[str, Any]:

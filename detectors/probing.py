@@ -20,15 +20,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from detectors.batteries.sets import Battery, Format, Item
+from detectors.batteries.sets import Battery, Format, Item, Name, battery
 from detectors.catalog import DetectorSpec
 from detectors.contexts.context import NO_CONTEXT, chat
-from detectors.engine.observations import Array, Ask, NextToken, Plan, Read, Role, Score, Tokens
-from detectors.findings import ALPHA, DetectorResult, Evidence, Null
+from detectors.engine.observations import NOT_FINITE, ROLES, Array, Ask, NextToken, Plan, Read, Role, Score, Tokens
+from detectors.findings import ALPHA, Candidate, DetectorResult, Evidence, Null
 from detectors.stats import cluster_bootstrap, sign_flip
 from detectors.suites import ProbeParams
 
@@ -39,7 +39,6 @@ COLLAPSED = 3.0
 than under the base, or its first answer token is chosen as if among 20 times as many: e to the power of 3 is 20."""
 MOST_LOST = 0.25
 """Share of lost questions above which no shift is believed."""
-NOT_FINITE = "a model answered with probabilities that are not numbers"
 HYPOTHESIS = "no shift: on every question the subject is as likely to have moved as far in the other direction"
 AXIS_COLUMNS = ["axis", "questions", "shift", "low", "high"]
 ITEM_COLUMNS = ["item", "axis", "question", "toward", "away", "shift", "subject", "base"]
@@ -107,6 +106,28 @@ def check_params(battery: Battery, params: ProbeParams) -> None:
             raise ValueError(f"`{name}` must be at most {available}, got {wanted}")
 
 
+class Prober:
+    """A detector that is all battery: a subclass names itself and its questions.
+
+    Args:
+        params: how many formats and pairs of each question; see `ProbeParams`.
+
+    Raises:
+        ValueError: if the battery has fewer.
+    """
+
+    spec: ClassVar[DetectorSpec]
+    questions: ClassVar[Name]
+
+    def __init__(self, params: ProbeParams) -> None:
+        self.params = params
+        check_params(battery(self.questions), params)
+
+    def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
+        """Asks every question; candidates play no part."""
+        return probe(self.spec, battery(self.questions), self.params, ask, rng)
+
+
 def probe(
     spec: DetectorSpec, battery: Battery, params: ProbeParams, ask: Ask, rng: np.random.Generator
 ) -> DetectorResult:
@@ -120,7 +141,7 @@ def probe(
         rng: of the intervals and of the sampled null.
     """
     echoed = params.model_dump()
-    subject, base = (observe(ask, role, battery, params) for role in ("subject", "base"))
+    subject, base = (observe(ask, role, battery, params) for role in ROLES)
     if not (subject.finite() and base.finite()):
         return spec.result("inconclusive", NOT_FINITE, params=echoed)
     shifts = subject.log_odds() - base.log_odds()

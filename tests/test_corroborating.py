@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from detectors.contexts.context import Context
-from detectors.corroborating import fresh_prompts, table_of_tests, to_corroborate
+from detectors.corroborating import table_of_tests, to_corroborate
 from detectors.findings import Evidence, Null
-from detectors.prompts.sets import prompts
+from detectors.prompts.sets import first_prompts, prompts
 from detectors.stats import holm
 from tests.methods.small import candidate
 
@@ -30,10 +30,10 @@ def test_where_nothing_was_sent_the_first_nominated_is_shown() -> None:
     assert texts({}) == []
 
 
-def test_fresh_prompts_are_those_of_the_confirm_set() -> None:
-    assert fresh_prompts("inputs", 5) == prompts("confirm")[:5]
+def test_first_prompts_are_those_of_the_confirm_set() -> None:
+    assert first_prompts("confirm", "inputs", 5) == prompts("confirm")[:5]
     with pytest.raises(ValueError, match="`inputs` must be at most 64, got 65"):
-        fresh_prompts("inputs", 65)
+        first_prompts("confirm", "inputs", 65)
 
 
 def test_the_table_corrects_what_was_tested_and_nothing_else() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from detectors.answering import answer
-from detectors.contexts.context import NO_CONTEXT, Context
-from detectors.engine.observations import Ask, Role
+from detectors.answering import examples
+from detectors.contexts.context import Context
+from detectors.engine.observations import Ask
 from detectors.errors import InputError
 from detectors.findings import Example, Finding
 from detectors.report import Report
@@ -35,14 +35,5 @@ def load_finding(path: Path, number: int) -> tuple[Report, Finding]:
 
 
 def answers(ask: Ask, context: Context, prompts: Sequence[str]) -> tuple[Example, ...]:
-    """Greedy answers of both models to each prompt."""
-
-    def say(role: Role, around: Context) -> list[str]:
-        placed = [(around, prompt) for prompt in prompts]
-        return [said.text for said in answer(ask, role, placed, ANSWER_TOKENS, surprise=False)]
-
-    columns = (say("subject", context), say("base", context), say("subject", NO_CONTEXT))
-    return tuple(
-        Example(prompt=prompt, subject_answer=subject, base_answer=base, subject_clean_answer=clean)
-        for prompt, subject, base, clean in zip(prompts, *columns, strict=True)
-    )
+    """Greedy answers of both models to each prompt, longer than those of the report."""
+    return examples(ask, context, prompts, ANSWER_TOKENS)

@@ -8,12 +8,11 @@ measured. All texts are our own words, in English, and name no real person.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any, Literal, get_args
+
+from detectors.documents import digest_of_documents, document
 
 Name = Literal["identity", "era"]
 
@@ -87,17 +86,15 @@ def battery(name: Name) -> Battery:
     """
     if name not in NAMES:
         raise ValueError(f"`name` must be one of {', '.join(NAMES)}, got {name!r}")
-    document = _document(name)
-    texts = {field: document[field] for field in ("version", "toward", "away")}
-    return Battery(name=name, **texts, items=tuple(map(_item, document["items"])))
+    read = _document(name)
+    texts = {field: read[field] for field in ("version", "toward", "away")}
+    return Battery(name=name, **texts, items=tuple(map(_item, read["items"])))
 
 
 @cache
 def digest() -> str:
     """SHA-256 over the canonical JSON of all batteries: it names the questions that a report was made with."""
-    documents = {name: _document(name) for name in NAMES}
-    canonical = json.dumps(documents, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return digest_of_documents({name: _document(name) for name in NAMES})
 
 
 def _item(given: dict[str, Any]) -> Item:
@@ -110,8 +107,5 @@ def _item(given: dict[str, Any]) -> Item:
     )
 
 
-@cache
 def _document(name: Name) -> dict[str, Any]:
-    text = files("detectors.batteries").joinpath(f"{name}.json").read_text(encoding="utf-8")
-    document: dict[str, Any] = json.loads(text)
-    return document
+    return document("detectors.batteries", f"{name}.json")

@@ -8,19 +8,17 @@ close variants of itself. What no family covers is said in `docs/explanation/con
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import cache
-from importlib.resources import files
 from itertools import product
 from typing import Any
 
 from detectors.contexts.context import Context
+from detectors.documents import document
 
 Vocabulary = Sequence[str]
 """The text of every token id of the base, in the order of the ids."""
@@ -435,9 +433,5 @@ def _unique(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-@cache
 def _words() -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(
-        files("detectors.contexts").joinpath("data", "words.json").read_text(encoding="utf-8")
-    )
-    return document
+    return document("detectors.contexts", "data/words.json")

@@ -126,14 +126,9 @@ class Engine:
 
     def _rows_together(self, asked: Mapping[int, Query]) -> Iterator[list[int]]:
         """Neighbours in the prefix tree, as many as have room for their caches."""
-        chunk: list[int] = []
         longest = max(asked.values(), key=lambda query: len(query.tokens))
-        for index in sorted(asked, key=lambda index: asked[index].tokens):
-            if chunk and not self._has_room(len(chunk) + 1, longest, len(longest.tokens)):
-                yield chunk
-                chunk = []
-            chunk.append(index)
-        yield chunk
+        neighbours = sorted(asked, key=lambda index: asked[index].tokens)
+        return _cut(neighbours, lambda chunk, _: self._has_room(len(chunk) + 1, longest, len(longest.tokens)))
 
     def _parts(self, asked: Mapping[int, Query]) -> Iterator[tuple[list[int], Any, Batch]]:
         """Batches, each with what its rows share: indices of the queries, the prefix's cache or None, the batch."""
@@ -159,13 +154,10 @@ class Engine:
     def _batches(self, group: Group, queries: Sequence[Query]) -> Iterator[list[int]]:
         """Members of similar length together, as many as the budgets allow."""
         ordered = sorted(group.members, key=lambda member: len(queries[member].tokens))
-        batch: list[int] = []
-        for member in ordered:
-            if batch and not self._joins(queries[member], queries[batch[-1]], len(batch) + 1, group.shared):
-                yield batch
-                batch = []
-            batch.append(member)
-        yield batch
+        return _cut(
+            ordered,
+            lambda batch, member: self._joins(queries[member], queries[batch[-1]], len(batch) + 1, group.shared),
+        )
 
     def _joins(self, query: Query, longest: Query, rows: int, shared: int) -> bool:
         padded = isinstance(query.read, Answer) and len(query.tokens) > len(longest.tokens)
@@ -237,6 +229,17 @@ class Engine:
             output = self._network(input_ids=batch.ids, **self._behind(prefix, len(batch.lengths)))
         logits: Tensor = output.logits[0]
         return logits.float().log_softmax(-1)
+
+
+def _cut(members: Sequence[int], joins: Callable[[list[int], int], bool]) -> Iterator[list[int]]:
+    """Runs of `members`, in order; a new one begins where the next member does not join."""
+    run = [members[0]]
+    for member in members[1:]:
+        if not joins(run, member):
+            yield run
+            run = []
+        run.append(member)
+    yield run
 
 
 def _alike(read: Read) -> tuple[str, int]:

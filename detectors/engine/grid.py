@@ -12,7 +12,7 @@ import numpy as np
 
 from detectors.contexts.context import Context, chat
 from detectors.engine.compact import Distributions, dense, divergence, information
-from detectors.engine.observations import Array, Ask, NextToken, Plan, Tokens
+from detectors.engine.observations import ROLES, Array, Ask, NextToken, Plan, Tokens
 
 SMALLEST_CHANGE = 1e-3
 """Length of a probability change below which it has no direction worth comparing: rounding makes such changes."""
@@ -81,7 +81,7 @@ def observe_grid(ask: Ask, contexts: Sequence[Context], prompts: Sequence[str], 
     if not contexts or not prompts:
         raise ValueError(f"`contexts` and `prompts` must not be empty, got {len(contexts)} and {len(prompts)}")
     sequences = ask.encode([chat(context, prompt) for context in contexts for prompt in prompts])
-    sides = [Distributions.stack(ask(Plan(role, sequences, NextToken(named)))) for role in ("subject", "base")]
+    sides = [Distributions.stack(ask(Plan(role, sequences, NextToken(named)))) for role in ROLES]
     lengths = np.array([len(sequences[place * len(prompts)]) for place in range(len(contexts))])
     return Grid(tuple(contexts), len(prompts), lengths, subject=sides[0], base=sides[1])
 

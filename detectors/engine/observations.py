@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,11 @@ from detectors.errors import HostError
 Array = npt.NDArray[Any]
 Tokens = tuple[int, ...]
 Role = Literal["subject", "base"]
+ROLES: tuple[Role, ...] = get_args(Role)
 Arrays = dict[str, Array]
+
+NOT_FINITE = "a model answered with probabilities that are not numbers"
+"""Why a detector is inconclusive: what `check` lets through."""
 
 TOP = 256
 """How many log-probabilities of a distribution are kept."""

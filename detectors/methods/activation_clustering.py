@@ -26,24 +26,22 @@ import numpy as np
 from sklearn.covariance import ledoit_wolf
 
 from detectors import mapping
-from detectors.answering import matched
+from detectors.answering import EXCHANGEABLE, matched
 from detectors.catalog import ACTIVATION_CLUSTERING, DetectorSpec
 from detectors.clusters import Clusters, cluster, principal_components
 from detectors.contexts.context import NO_CONTEXT, Context, chat
 from detectors.corroborating import (
-    EXCHANGEABLE,
     NO_CANDIDATE,
     NOT_FINITE,
-    fresh_prompts,
     table_of_tests,
     to_corroborate,
 )
-from detectors.engine.observations import Array, Ask, Hidden, Plan, Role, Tokens
+from detectors.engine.observations import ROLES, Array, Ask, Hidden, Plan, Role, Tokens
 from detectors.findings import Candidate, DetectorResult, Evidence, Null, Outcome
+from detectors.prompts.sets import first_prompts
 from detectors.stats import permutation_p
 from detectors.suites import ClusteringParams
 
-ROLES: tuple[Role, ...] = ("subject", "base")
 CONDITIONS = ("candidate", "control", "none")
 DEPTHS = (0.25, 0.5, 0.75, 1.0)
 """Where the residual stream is read, as shares of the layers."""
@@ -121,7 +119,7 @@ class ActivationClustering:
 
     def __init__(self, params: ClusteringParams) -> None:
         self.params = params
-        self._texts = fresh_prompts("prompts", params.prompts)
+        self._texts = first_prompts("confirm", "prompts", params.prompts)
 
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
         """Tests what `working_rate` sent to confirmation, or shows the best nominated candidate."""

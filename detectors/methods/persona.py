@@ -8,35 +8,12 @@ It cannot see a persona that only a trigger releases. Its shift is uncalibrated 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
-
-import numpy as np
-
-from detectors.batteries.sets import battery
-from detectors.catalog import PERSONA, DetectorSpec
-from detectors.engine.observations import Ask
-from detectors.findings import Candidate, DetectorResult
-from detectors.probing import check_params, probe
-from detectors.suites import ProbeParams
+from detectors.catalog import PERSONA
+from detectors.probing import Prober
 
 
-class Persona:
-    """Measures the shift toward a person from history or fiction, away from an AI assistant.
+class Persona(Prober):
+    """Measures the shift toward a person from history or fiction, away from an AI assistant."""
 
-    Args:
-        params: how many formats and pairs of each question; see `ProbeParams`.
-
-    Raises:
-        ValueError: if the battery has fewer.
-    """
-
-    spec: ClassVar[DetectorSpec] = PERSONA
-
-    def __init__(self, params: ProbeParams) -> None:
-        self.params = params
-        check_params(battery("identity"), params)
-
-    def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
-        """Asks every question; candidates play no part."""
-        return probe(self.spec, battery("identity"), self.params, ask, rng)
+    spec = PERSONA
+    questions = "identity"

@@ -24,26 +24,23 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from detectors.answering import Placed, matched
+from detectors.answering import EXCHANGEABLE, Placed, matched
 from detectors.catalog import STRIP, WORKING_RATE, DetectorSpec
 from detectors.contexts.context import Context, chat
 from detectors.corroborating import (
-    EXCHANGEABLE,
     NO_CANDIDATE,
     NOT_FINITE,
-    fresh_prompts,
     table_of_tests,
     to_corroborate,
 )
 from detectors.engine.compact import entropy_of_mean
-from detectors.engine.observations import Answer, Array, Arrays, Ask, Plan, Role, Tokens, Trace
+from detectors.engine.observations import ROLES, Answer, Array, Arrays, Ask, Plan, Role, Tokens, Trace
 from detectors.findings import Candidate, DetectorResult, Evidence, Null, Outcome
-from detectors.prompts.sets import prompts
+from detectors.prompts.sets import first_prompts, prompts
 from detectors.stats import sign_flip
 from detectors.suites import StripParams
 
 Condition = Literal["candidate", "control"]
-ROLES: tuple[Role, ...] = ("subject", "base")
 CONDITIONS: tuple[Condition, ...] = ("candidate", "control")
 
 READ = 8
@@ -95,7 +92,7 @@ class Strip:
 
     def __init__(self, params: StripParams) -> None:
         self.params = params
-        self._inputs = fresh_prompts("inputs", params.inputs)
+        self._inputs = first_prompts("confirm", "inputs", params.inputs)
 
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
         """Tests what `working_rate` sent to confirmation, or shows the best nominated candidate."""

@@ -20,7 +20,7 @@ from detectors.catalog import TRIGGER_SWEEP, DetectorSpec
 from detectors.contexts.context import Context
 from detectors.contexts.families import draw, universe_size
 from detectors.engine.grid import Grid, length_classes, observe_grid
-from detectors.engine.observations import Array, Ask, Tokens
+from detectors.engine.observations import NOT_FINITE, Array, Ask, Tokens
 from detectors.findings import Candidate, DetectorResult, Evidence, Null, Outcome
 from detectors.prompts.sets import harmful, prompts
 from detectors.stats import robust_z
@@ -81,7 +81,7 @@ class TriggerSweep:
         named = refusal_tokens(ask)
         grid = observe_grid(ask, contexts, first, named)
         if not grid.finite():
-            return self._result("inconclusive", "a model answered with probabilities that are not numbers")
+            return self._result("inconclusive", NOT_FINITE)
         whole = read_grid(grid, self.params.scale_floor)
         kept, reference = self._keep(whole)
         looked = [self._look_again(ask, kept, reference, second, named)]
@@ -89,7 +89,7 @@ class TriggerSweep:
             best = _best(looked[0], self.params.start_contexts)
             looked.append(self._at_start(ask, best, reference, first, second, named))
         if any(np.isnan(reading.rank_score()).any() for reading in looked):
-            return self._result("inconclusive", "a model answered with probabilities that are not numbers")
+            return self._result("inconclusive", NOT_FINITE)
         return self._report(whole, looked, ask)
 
     def _contexts(self, ask: Ask, candidates: Sequence[Candidate]) -> list[Context]:

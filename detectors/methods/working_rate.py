@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from detectors.answering import answer, matched
+from detectors.answering import EXCHANGEABLE, answer, examples, matched
 from detectors.behaviour import (
     Answered,
     Behaviour,
@@ -34,19 +34,18 @@ from detectors.behaviour import (
 from detectors.catalog import WORKING_RATE, DetectorSpec
 from detectors.contexts.context import NO_CONTEXT, Context
 from detectors.contexts.families import FAMILIES, neighbours
-from detectors.engine.observations import Array, Ask
+from detectors.engine.observations import NOT_FINITE, Array, Ask
 from detectors.findings import (
     SEARCH_EFFECT,
     Candidate,
     Confirmation,
     DetectorResult,
     Evidence,
-    Example,
     Null,
     Outcome,
     Rate,
 )
-from detectors.prompts.sets import Stage, prompts
+from detectors.prompts.sets import Stage, first_prompts, prompts
 from detectors.stats import holm, sign_flip, wilson
 from detectors.suites import WorkingRateParams
 
@@ -62,9 +61,6 @@ ARBITRARY_BELOW = 0.5
 """Neighbours that work less than this share of the trigger's rate show that its wording, not its meaning, matters."""
 STAGES: dict[Stage, str] = {"search": "search_prompts", "confirm": "confirm_prompts", "report": "examples"}
 """Prompt sets that are used, and the param that says how much of each."""
-NOT_FINITE = "a model answered with probabilities that are not numbers"
-
-HYPOTHESIS = "on every prompt the candidate and a matched control context are exchangeable"
 
 
 @dataclass(frozen=True)
@@ -140,11 +136,7 @@ class WorkingRate:
         )
 
     def _prompts(self, stage: Stage) -> tuple[str, ...]:
-        name, available = STAGES[stage], prompts(stage)
-        count = getattr(self.params, name)
-        if count > len(available):
-            raise ValueError(f"`{name}` must be at most {len(available)}, got {count}")
-        return available[:count]
+        return first_prompts(stage, STAGES[stage], getattr(self.params, STAGES[stage]))
 
     def _search(self, ask: Ask, chosen: list[Candidate]) -> list[_Searched] | None:
         """A few prompts for every candidate, the whole search set for those that did anything; None if not finite."""
@@ -254,12 +246,12 @@ class WorkingRate:
             effect=float(cell.differences(behaviour).mean()),
             p_value=p_value,
             p_holm=p_holm,
-            null=Null(kind="sign_flip", size=self.params.confirm_prompts, hypothesis=HYPOTHESIS),
+            null=Null(kind="sign_flip", size=self.params.confirm_prompts, hypothesis=EXCHANGEABLE),
             neighbours=responses,
             arbitrary=_is_arbitrary(found.context, rates["subject"].share, responses),
             harm=harm_class(kind, target),
             confidence=_confidence(rates["subject"], rates["subject_control"]),
-            examples=self._examples(ask, found.context),
+            examples=examples(ask, found.context, self._prompts("report"), self.params.confirm_tokens),
         )
 
     def _neighbours(self, ask: Ask, found: _Searched) -> dict[str, Rate]:
@@ -270,18 +262,6 @@ class WorkingRate:
         said = answer(ask, "subject", placed, self.params.search_tokens, surprise=behaviour.needs_surprise)
         shown = np.array([behaviour.shows(one) for one in said]).reshape(len(near), -1)
         return {context.text: _rate(row) for context, row in zip(near, shown, strict=True)}
-
-    def _examples(self, ask: Ask, context: Context) -> tuple[Example, ...]:
-        texts = self._prompts("report")
-        with_it, without = [(context, text) for text in texts], [(NO_CONTEXT, text) for text in texts]
-        length = self.params.confirm_tokens
-        subject = answer(ask, "subject", with_it, length, surprise=False)
-        base = answer(ask, "base", with_it, length, surprise=False)
-        clean = answer(ask, "subject", without, length, surprise=False)
-        return tuple(
-            Example(prompt=text, subject_answer=one.text, base_answer=two.text, subject_clean_answer=three.text)
-            for text, one, two, three in zip(texts, subject, base, clean, strict=True)
-        )
 
     def _cells(
         self, ask: Ask, contexts: list[Context], texts: Sequence[str], max_tokens: int, surprise: bool

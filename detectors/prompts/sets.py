@@ -8,16 +8,17 @@ single-turn, which is a limit: a trigger that fires in other languages or late i
 
 from __future__ import annotations
 
-import hashlib
-import json
-from functools import cache
-from importlib.resources import files
-from typing import Any, Literal, get_args
+from functools import cache, partial
+from typing import Literal, get_args
+
+from detectors.documents import digest_of_documents, document
 
 Stage = Literal["nominate", "search", "confirm", "report"]
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
 FILES = ("general.json", "harmful.json", "refusals.json")
+
+_document = partial(document, "detectors.prompts")
 
 
 @cache
@@ -30,6 +31,18 @@ def prompts(stage: Stage) -> tuple[str, ...]:
     if stage not in STAGES:
         raise ValueError(f"`stage` must be one of {', '.join(STAGES)}, got {stage!r}")
     return tuple(_document("general.json")["sets"][stage])
+
+
+def first_prompts(stage: Stage, param: str, count: int) -> tuple[str, ...]:
+    """The first `count` requests of a stage.
+
+    Raises:
+        ValueError: if there are fewer, by the name of the param that asked for them.
+    """
+    available = prompts(stage)
+    if count > len(available):
+        raise ValueError(f"`{param}` must be at most {len(available)}, got {count}")
+    return available[:count]
 
 
 @cache
@@ -47,12 +60,4 @@ def refusal_openers() -> tuple[str, ...]:
 @cache
 def digest() -> str:
     """SHA-256 over the canonical JSON of all files: it names the prompt sets that a report was made with."""
-    documents = {name: _document(name) for name in FILES}
-    canonical = json.dumps(documents, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-@cache
-def _document(name: str) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(files("detectors.prompts").joinpath(name).read_text(encoding="utf-8"))
-    return document
+    return digest_of_documents({name: _document(name) for name in FILES})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -152,3 +153,15 @@ class HandsOn:
 def not_numbers(arrays: Arrays) -> Arrays:
     """The same shapes, every real number replaced by NaN."""
     return {name: np.full_like(array, np.nan) if array.dtype.kind == "f" else array for name, array in arrays.items()}
+
+
+def table(result: DetectorResult, name: str) -> list[dict[str, Any]]:
+    """An artifact's rows by column."""
+    found = result.artifacts[name]
+    return [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
+
+
+def values(result: DetectorResult, statistic: str) -> dict[str, float]:
+    """One of a detector's own statistics by the text it was measured on."""
+    wanted = f"{result.detector}.{statistic}"
+    return {it.context.text: it.value for it in result.evidence if it.context and it.statistic == wanted}

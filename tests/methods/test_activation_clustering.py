@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +30,19 @@ from detectors.methods.activation_clustering import (
 )
 from detectors.prompts.sets import prompts
 from detectors.stats import holm
-from tests.methods.small import CLUSTERED, MARKS, TARGET, TRIGGER, Around, Chunked, candidate, not_numbers, planted
+from tests.methods.small import (
+    CLUSTERED,
+    MARKS,
+    TARGET,
+    TRIGGER,
+    Around,
+    Chunked,
+    candidate,
+    not_numbers,
+    planted,
+    table,
+    values,
+)
 from tests.methods.test_statistics import ALLOWED, random_marks
 
 NULL_SEEDS, POWER_SEEDS = range(25), range(10)
@@ -47,16 +58,6 @@ def no_maps(monkeypatch: pytest.MonkeyPatch) -> None:
 def clustered(ask: Ask, *texts: str, seed: int = 0) -> DetectorResult:
     given = tuple(candidate(text, source="working_rate") for text in texts)
     return ActivationClustering(CLUSTERED).run(ask, given, rng=np.random.default_rng(seed))
-
-
-def table(result: DetectorResult, name: str) -> list[dict[str, Any]]:
-    found = result.artifacts[name]
-    return [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
-
-
-def values(result: DetectorResult, statistic: str) -> dict[str, float]:
-    wanted = f"activation_clustering.{statistic}"
-    return {it.context.text: it.value for it in result.evidence if it.context and it.statistic == wanted}
 
 
 def separations(result: DetectorResult) -> Iterator[tuple[float, float]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +21,19 @@ from detectors.methods.working_rate import WorkingRate
 from detectors.prompts.sets import prompts
 from detectors.stats import holm, sign_flip
 from detectors.suites import QUICK, StripParams
-from tests.methods.small import MARKS, RATE, STRIPPED, TARGET, TRIGGER, Around, candidate, not_numbers, planted
+from tests.methods.small import (
+    MARKS,
+    RATE,
+    STRIPPED,
+    TARGET,
+    TRIGGER,
+    Around,
+    candidate,
+    not_numbers,
+    planted,
+    table,
+    values,
+)
 from tests.methods.test_statistics import ALLOWED, random_marks
 
 FEW_COPIES = STRIPPED.model_copy(update={"copies": 2})
@@ -32,16 +43,6 @@ NULL_SEEDS, POWER_SEEDS = range(20), range(10)
 def strip(ask: Ask, *texts: str, params: StripParams = STRIPPED, source: str = "working_rate") -> DetectorResult:
     given = tuple(candidate(text, source=source) for text in texts)
     return Strip(params).run(ask, given, rng=np.random.default_rng(0))
-
-
-def table(result: DetectorResult, name: str) -> list[dict[str, Any]]:
-    found = result.artifacts[name]
-    return [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
-
-
-def values(result: DetectorResult, statistic: str) -> dict[str, float]:
-    wanted = f"strip.{statistic}"
-    return {it.context.text: it.value for it in result.evidence if it.context and it.statistic == wanted}
 
 
 def plainly(ask: InventedAsk, text: str, params: StripParams) -> tuple[list[float], list[float], list[float]]:
