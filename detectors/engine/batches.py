@@ -1,9 +1,10 @@
-"""Batches behind a shared prefix: what is left of each sequence, and the two tricks every pass uses."""
+"""Batches behind a shared prefix: what is left of each sequence, and two tricks that passes use."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -63,16 +64,30 @@ def widen(prefix: Any, rows: int) -> Any:
     return widened
 
 
-@contextmanager
-def projecting_only(network: Any, rows: Tensor, columns: Tensor) -> Iterator[None]:
-    """Within it the vocabulary projection sees only the hidden states at (rows, columns), as one row of a batch.
+_places: ContextVar[tuple[Tensor, Tensor] | None] = ContextVar("places", default=None)
 
-    A hook on the output embedding, so that whatever an architecture does to its logits afterwards still happens.
+
+def project_where_told(network: Any) -> None:
+    """Lets `projecting_only` work on `network`.
+
+    A hook on the output embedding, so that whatever an architecture does to its logits afterwards still happens. It is
+    set once, and what it does is told by a context variable: passes may run side by side.
     """
-    hook = network.get_output_embeddings().register_forward_pre_hook(
-        lambda _, arguments: (arguments[0][rows, columns][None],)
-    )
+    head = network.get_output_embeddings()
+    if _only_those_places not in head._forward_pre_hooks.values():
+        head.register_forward_pre_hook(_only_those_places)
+
+
+def _only_those_places(_: Any, arguments: tuple[Tensor]) -> tuple[Tensor] | None:
+    places = _places.get()
+    return None if places is None else (arguments[0][places][None],)
+
+
+@contextmanager
+def projecting_only(rows: Tensor, columns: Tensor) -> Iterator[None]:
+    """Within it the vocabulary projection sees only the hidden states at (rows, columns), as one row of a batch."""
+    token = _places.set((rows, columns))
     try:
         yield
     finally:
-        hook.remove()
+        _places.reset(token)

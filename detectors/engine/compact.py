@@ -56,14 +56,12 @@ def divergence(subject: Distributions, base: Distributions) -> Array:
 
     The alphabet of a row is the tokens both keep, and one bucket of all others.
     """
-    subject_logp, base_logp = _shared(subject, base)
-    shared_subject, shared_base = np.exp(subject_logp), np.exp(base_logp)
-    other_subject = np.clip(1.0 - shared_subject.sum(axis=1), TINY, 1.0)
-    other_base = np.clip(1.0 - shared_base.sum(axis=1), TINY, 1.0)
-    kept = np.isfinite(subject_logp) & np.isfinite(base_logp)
-    difference = np.where(kept, np.subtract(subject_logp, base_logp, where=kept, out=np.zeros_like(base_logp)), 0.0)
-    inside = (shared_subject * difference).sum(axis=1)
-    found: Array = np.maximum(inside + other_subject * (np.log(other_subject) - np.log(other_base)), 0.0)
+    both = _meet(subject, base)
+    kept = np.isfinite(both.subject) & np.isfinite(both.base)
+    difference = np.where(kept, np.subtract(both.subject, both.base, where=kept, out=np.zeros_like(both.base)), 0.0)
+    inside = (np.exp(both.subject) * difference).sum(axis=1)
+    outside = both.subject_other * (np.log(both.subject_other) - np.log(both.base_other))
+    found: Array = np.maximum(inside + outside, 0.0)
     return found
 
 
@@ -73,13 +71,11 @@ def divergence_slack(subject: Distributions, base: Distributions) -> Array:
     The gap is the subject's unshared mass times the divergence inside that bucket. Inside it the subject is at most its
     largest unshared log-probability and the base at least its floor; both are known.
     """
-    subject_logp, base_logp = _shared(subject, base)
-    unshared = np.where(np.isfinite(subject_logp), -np.inf, subject.logp)
+    both = _meet(subject, base)
+    unshared = np.where(np.isfinite(both.subject), -np.inf, subject.logp)
     largest = np.maximum(unshared.max(axis=1), subject.logp[:, -1])
-    other_subject = np.clip(1.0 - np.exp(subject_logp).sum(axis=1), TINY, 1.0)
-    other_base = np.clip(1.0 - np.exp(base_logp).sum(axis=1), TINY, 1.0)
-    inside = (largest - np.log(other_subject)) - (base.floor - np.log(other_base))
-    slack: Array = other_subject * np.maximum(inside, 0.0)
+    inside = (largest - np.log(both.subject_other)) - (base.floor - np.log(both.base_other))
+    slack: Array = both.subject_other * np.maximum(inside, 0.0)
     return slack
 
 
@@ -135,16 +131,44 @@ def _entropy(probabilities: Array) -> float:
     return float(-(kept * np.log(kept)).sum())
 
 
-def _shared(subject: Distributions, base: Distributions) -> tuple[Array, Array]:
-    """Log-probabilities of the tokens that both keep, in the subject's order, minus infinity elsewhere."""
+@dataclass(frozen=True)
+class _Met:
+    """Two distributions on their coarsened alphabet, row by row.
+
+    Attributes:
+        subject, base: float [row, top], log-probabilities of the tokens that both keep, in the subject's order; minus
+            infinity elsewhere.
+        subject_other, base_other: float [row], mass of all other tokens. Summed from what is small: one minus the rest
+            would be rounding error where they hold next to nothing, and its logarithm a divergence out of nothing.
+    """
+
+    subject: Array
+    base: Array
+    subject_other: Array
+    base_other: Array
+
+
+def _meet(subject: Distributions, base: Distributions) -> _Met:
     width = int(max(subject.ids.max(), base.ids.max())) + 2
     row = np.arange(len(base.ids))[:, None] * width
     base_keys = (row + base.ids + 1).ravel()
     order = np.argsort(base_keys, kind="stable")
     subject_keys = (row + subject.ids + 1).ravel()
-    place = np.minimum(np.searchsorted(base_keys[order], subject_keys), len(base_keys) - 1)
-    found = base_keys[order][place] == subject_keys
-    found &= (subject.ids >= 0).ravel()
-    shape = subject.ids.shape
-    base_logp = np.where(found, base.logp.ravel()[order][place], -np.inf).reshape(shape)
-    return np.where(found.reshape(shape), subject.logp, -np.inf), base_logp
+    place = order[np.minimum(np.searchsorted(base_keys[order], subject_keys), len(base_keys) - 1)]
+    found = (base_keys[place] == subject_keys) & (subject.ids >= 0).ravel()
+    base_found = np.zeros(base.ids.size, bool)
+    base_found[place[found]] = True
+    shared = found.reshape(subject.ids.shape)
+    return _Met(
+        subject=np.where(shared, subject.logp, -np.inf),
+        base=np.where(shared, base.logp.ravel()[place].reshape(shared.shape), -np.inf),
+        subject_other=_other(subject, shared),
+        base_other=_other(base, base_found.reshape(base.ids.shape)),
+    )
+
+
+def _other(distributions: Distributions, shared: Array) -> Array:
+    """Mass outside of what is shared: float [row], at least `TINY`, so that it has a logarithm."""
+    mass = np.exp(distributions.rest) + np.where(shared, 0.0, np.exp(distributions.logp)).sum(axis=1)
+    found: Array = np.clip(mass, TINY, 1.0)
+    return found

@@ -8,8 +8,10 @@ projection runs only where something is read. Memory is held below a budget by t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
 from itertools import accumulate, chain, groupby
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,9 +19,10 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from detectors.engine.batches import Batch, Query, projecting_only, widen
+from detectors.engine.batches import Batch, Query, project_where_told, projecting_only, widen
 from detectors.engine.cascade import behind, use_cascade
-from detectors.engine.generation import Begun, Generation, begin_apart, begin_together
+from detectors.engine.crew import Crew, default_size
+from detectors.engine.generation import Begun, Generation, begin_together, bring_together, prefill
 from detectors.engine.observations import (
     TOP,
     TRACE_TOP,
@@ -35,10 +38,12 @@ from detectors.engine.observations import (
 from detectors.engine.prefixes import Group, share_prefixes
 from detectors.errors import ContextTooLong
 
+T = TypeVar("T")
+
 GENERATION_FACTOR = 8
 """Generation goes over its rows once a token, one column wide; a padded batch of it needs more rows to be saturated."""
-MAX_BATCH_TOKENS = 1024
-"""Tokens computed in one forward pass: enough to saturate the matrix multiplications, few enough to stay in cache."""
+MAX_BATCH_TOKENS = 512
+"""Tokens computed in one pass: enough to saturate the multiplications, few enough that workers end at the same time."""
 
 
 class Engine:
@@ -50,10 +55,18 @@ class Engine:
         window: longest sequence, generated tokens included.
         memory_budget: bytes that caches and activations of one batch may take.
         share: whether shared prefixes are computed once; off only to measure what it gains.
+        workers: passes side by side; by default as many as torch has threads.
     """
 
     def __init__(
-        self, network: Any, *, stop_ids: frozenset[int], window: int, memory_budget: int, share: bool = True
+        self,
+        network: Any,
+        *,
+        stop_ids: frozenset[int],
+        window: int,
+        memory_budget: int,
+        share: bool = True,
+        workers: int | None = None,
     ) -> None:
         self._network = network
         self._stop_ids = stop_ids
@@ -66,6 +79,8 @@ class Engine:
         # Windows and recurrent states count the padding between a short request and its answer as text.
         self._pads_answers = layers <= {DynamicLayer}
         self._cascades = self._share and layers <= {DynamicLayer} and use_cascade(network)
+        self._crew = Crew(workers or default_size(network.device))
+        project_where_told(network)
 
     @torch.inference_mode()
     def observe(self, queries: Sequence[Query]) -> list[Arrays]:
@@ -99,9 +114,7 @@ class Engine:
         if isinstance(queries[indices[0]].read, Answer):
             yield from self._answers(asked)
             return
-        answer = self._reader(queries[indices[0]].read)
-        for members, prefix, batch in self._parts(asked):
-            yield from zip(members, answer(prefix, batch), strict=True)
+        yield from self._in_parts(asked, self._reader(queries[indices[0]].read))
 
     def _reader(self, read: Read) -> Callable[[Any, Batch], list[Arrays]]:
         if isinstance(read, NextToken):
@@ -113,16 +126,21 @@ class Engine:
     def _answers(self, asked: Mapping[int, Query]) -> Iterator[tuple[int, Arrays]]:
         """Prefill shares prefixes where the network can; then as many rows as fit go on together."""
         if not self._cascades:
-            for members, _, batch in self._parts(asked):
-                yield from zip(members, self._generate(begin_together(self._network, batch)), strict=True)
+            yield from self._in_parts(asked, lambda _, batch: self._generate(begin_together(self._network, batch)))
             return
         for chunk in self._rows_together(asked):
-            parts = list(self._parts({index: asked[index] for index in chunk}))
-            begun = begin_apart(self._network, [(prefix, batch) for _, prefix, batch in parts])
-            yield from zip(chain.from_iterable(members for members, _, _ in parts), self._generate(begun), strict=True)
+            parts = list(self._parts({index: asked[index] for index in chunk}, partial(prefill, self._network)))
+            begun = bring_together([part.result() for _, part in parts])
+            yield from zip(chain.from_iterable(members for members, _ in parts), self._generate(begun), strict=True)
 
     def _generate(self, begun: Begun) -> list[Arrays]:
         return Generation(self._network, self._stop_ids, begun).run()
+
+    def _in_parts(
+        self, asked: Mapping[int, Query], answer: Callable[[Any, Batch], list[Arrays]]
+    ) -> Iterator[tuple[int, Arrays]]:
+        for members, answers in list(self._parts(asked, answer)):
+            yield from zip(members, answers.result(), strict=True)
 
     def _rows_together(self, asked: Mapping[int, Query]) -> Iterator[list[int]]:
         """Neighbours in the prefix tree, as many as have room for their caches."""
@@ -130,16 +148,18 @@ class Engine:
         neighbours = sorted(asked, key=lambda index: asked[index].tokens)
         return _cut(neighbours, lambda chunk, _: self._has_room(len(chunk) + 1, longest, len(longest.tokens)))
 
-    def _parts(self, asked: Mapping[int, Query]) -> Iterator[tuple[list[int], Any, Batch]]:
-        """Batches, each with what its rows share: indices of the queries, the prefix's cache or None, the batch."""
+    def _parts(
+        self, asked: Mapping[int, Query], work: Callable[[Any, Batch], T]
+    ) -> Iterator[tuple[list[int], Future[T]]]:
+        """Batches given to the crew, each behind the cache of what its rows share: the queries' indices, the work."""
         queries = list(asked.values())
         indices = list(asked)
         limits = [query.first_read() if self._shares(query.read) else 0 for query in queries]
         for group in share_prefixes([query.tokens for query in queries], limits):
-            prefix = self._prefix(queries[group.members[0]].tokens[: group.shared])
+            prefix = self._crew.submit(self._prefix, queries[group.members[0]].tokens[: group.shared])
             for members in self._batches(group, queries):
                 batch = Batch.of([queries[member] for member in members], group.shared, self._network.device)
-                yield [indices[member] for member in members], prefix, batch
+                yield [indices[member] for member in members], self._crew.submit(_when_ready, prefix, work, batch)
 
     def _shares(self, read: Read) -> bool:
         return self._cascades or (self._share and not isinstance(read, Answer))
@@ -177,7 +197,7 @@ class Engine:
         cache = 2 * total * config.num_hidden_layers * 2 * heads * head_size
         width = 6 * (length - shared) * max(inner, config.hidden_size)
         logits = _logits(longest.read) * config.vocab_size
-        found: bool = rows * (cache + width + logits) * 4 <= self._memory_budget
+        found: bool = rows * (cache + width + logits) * 4 <= self._memory_budget / self._crew.size
         return found
 
     def _next_tokens(self, prefix: Any, batch: Batch) -> list[Arrays]:
@@ -225,10 +245,14 @@ class Engine:
         """Log-probabilities float32 [place, vocab] after each of the places of each row, rows in order."""
         rows = torch.tensor([row for row, at in enumerate(places) for _ in at], device=batch.ids.device)
         columns = torch.tensor([place for at in places for place in at], device=batch.ids.device)
-        with projecting_only(self._network, rows, columns):
+        with projecting_only(rows, columns):
             output = self._network(input_ids=batch.ids, **self._behind(prefix, len(batch.lengths)))
         logits: Tensor = output.logits[0]
         return logits.float().log_softmax(-1)
+
+
+def _when_ready(prefix: Future[Any], work: Callable[[Any, Batch], T], batch: Batch) -> T:
+    return work(prefix.result(), batch)
 
 
 def _cut(members: Sequence[int], joins: Callable[[list[int], int], bool]) -> Iterator[list[int]]:

@@ -66,12 +66,26 @@ class Begun:
     reads: list[Read]
 
 
+@dataclass(frozen=True)
+class Prefilled:
+    """A batch whose prefill is done.
+
+    Attributes:
+        cache: keys and values of each layer; behind a prefix, a layer's `own` are those of the batch.
+        logp: float32 [row, vocab], of the next token.
+    """
+
+    batch: Batch
+    cache: Any
+    logp: Tensor
+
+
 def begin_together(network: Any, batch: Batch) -> Begun:
     """Prefill of one padded batch by the network's own cache: for any architecture."""
     columns = torch.arange(batch.ids.shape[1], device=batch.ids.device)
     lengths = torch.tensor(batch.lengths, device=batch.ids.device)
     mask = columns[None] < lengths[:, None]
-    with projecting_only(network, torch.arange(len(lengths), device=lengths.device), lengths - 1):
+    with projecting_only(torch.arange(len(lengths), device=lengths.device), lengths - 1):
         output = network(
             input_ids=batch.ids,
             attention_mask=mask.long(),
@@ -81,32 +95,32 @@ def begin_together(network: Any, batch: Batch) -> Begun:
     return Begun(output.past_key_values, mask, lengths, output.logits[0].float().log_softmax(-1), batch.reads)
 
 
-def begin_apart(network: Any, parts: Sequence[tuple[Any, Batch]]) -> Begun:
-    """Prefill of batches behind prefixes of their own, brought together: for networks that `use_cascade` prepared.
+def prefill(network: Any, prefix: Any, batch: Batch) -> Prefilled:
+    """One part of `bring_together`: for networks that `use_cascade` prepared.
 
     Args:
-        parts: caches of one row each, or None, with the batch behind each.
+        prefix: the cache of one row that stands before the batch, or None.
     """
-    caches, logp = [], []
-    for prefix, batch in parts:
-        rows = torch.arange(len(batch.lengths), device=batch.ids.device)
-        cache = DynamicCache() if prefix is None else behind(prefix)
-        told = {} if prefix is None else {"prefix": cache}
-        with projecting_only(network, rows, torch.tensor(batch.lengths, device=rows.device) - 1):
-            output = network(input_ids=batch.ids, past_key_values=cache, use_cache=True, **told)
-        caches.append(cache)
-        logp.append(output.logits[0].float().log_softmax(-1))
-    batches = [batch for _, batch in parts]
-    ends = [batch.shared + size for batch in batches for size in batch.lengths]
-    positions, filled = torch.tensor(ends, device=logp[0].device), max(ends)
+    rows = torch.arange(len(batch.lengths), device=batch.ids.device)
+    cache = DynamicCache() if prefix is None else behind(prefix)
+    told = {} if prefix is None else {"prefix": cache}
+    with projecting_only(rows, torch.tensor(batch.lengths, device=rows.device) - 1):
+        output = network(input_ids=batch.ids, past_key_values=cache, use_cache=True, **told)
+    return Prefilled(batch, cache, output.logits[0].float().log_softmax(-1))
+
+
+def bring_together(parts: Sequence[Prefilled]) -> Begun:
+    """Parts behind prefixes of their own, as one batch."""
+    logp = torch.cat([part.logp for part in parts])
+    ends = [part.batch.shared + size for part in parts for size in part.batch.lengths]
+    positions, filled = torch.tensor(ends, device=logp.device), max(ends)
     mask = torch.arange(filled, device=positions.device)[None] < positions[:, None]
-    reads = [read for batch in batches for read in batch.reads]
+    reads = [read for part in parts for read in part.batch.reads]
     room = filled + max(read.max_tokens for read in reads if isinstance(read, Answer))
+    batches, layers = [part.batch for part in parts], zip(*(part.cache.layers for part in parts), strict=True)
     whole = DynamicCache()
-    whole.layers = [
-        _gather(layers, batches, filled, room) for layers in zip(*(it.layers for it in caches), strict=True)
-    ]
-    return Begun(whole, mask, positions, torch.cat(logp), reads)
+    whole.layers = [_gather(layer, batches, filled, room) for layer in layers]
+    return Begun(whole, mask, positions, logp, reads)
 
 
 def _gather(layers: Sequence[Any], batches: Sequence[Batch], filled: int, room: int) -> RoomyLayer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from detectors.engine.compact import Distributions, dense, divergence, divergence_slack, entropy_of_mean, information
@@ -44,6 +44,7 @@ PAIRS = st.tuples(
 
 
 @given(PAIRS)
+@example((0, 257, 0.0, 5.0, 0.0))  # the base's one token outside holds less than rounding takes from the rest
 def test_divergence_and_slack_enclose_the_exact_value(drawn: tuple[int, int, float, float, float]) -> None:
     seed, vocab, spread, drift, kinship = drawn
     subject = whole(seed, 3, vocab, spread)

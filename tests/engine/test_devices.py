@@ -13,7 +13,7 @@ import torch
 
 from detectors.engine.batches import Batch, Query
 from detectors.engine.forward import Engine
-from detectors.engine.generation import begin_apart
+from detectors.engine.generation import bring_together, prefill
 from detectors.engine.observations import Answer, NextToken, Read, Tokens
 from tests.engine.tiny import tiny_network
 
@@ -50,7 +50,7 @@ def test_rows_that_begin_apart_are_gathered_on_the_device(engine: Engine, networ
         (engine._prefix(ROWS[0][:SHARED]), batch(network, Answer(4), SHARED)),
         (None, batch(network, Answer(4), 0)),
     ]
-    begun = begin_apart(network, parts)
+    begun = bring_together([prefill(network, prefix, rows) for prefix, rows in parts])
     told = [begun.logp, begun.mask, begun.positions, *(layer.keys for layer in begun.cache.layers)]
     assert {tensor.device.type for tensor in told} == {"meta"}
     assert begun.logp.shape == (2 * len(ROWS), VOCABULARY)

@@ -258,6 +258,7 @@ def test_nothing_depends_on_batches_order_or_sharing(network: Any, monkeypatch: 
     assert_same([alone.observe([query])[0] for query in queries], together)
     monkeypatch.setattr(forward, "MAX_BATCH_TOKENS", 60)
     assert_same(engine(network).observe(queries), together)
+    assert_same(engine(network, workers=3).observe(queries), together)
 
 
 def test_prefixes_are_shared_and_the_projection_sees_only_what_is_read(llama: Any) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from detectors.engine.batches import Batch, Query
+from detectors.engine.batches import Batch, Query, project_where_told
 from detectors.engine.cascade import use_cascade
-from detectors.engine.generation import Generation, begin_apart, begin_together
+from detectors.engine.generation import Begun, Generation, begin_together, bring_together, prefill
 from detectors.engine.observations import Answer, Arrays, Tokens
 from tests.engine.tiny import tiny_network
 
@@ -26,7 +26,12 @@ ROWS: list[tuple[Tokens, Answer]] = [
 def network() -> Any:
     found = tiny_network(seed=8)
     assert use_cascade(found)
+    project_where_told(found)
     return found
+
+
+def begin_apart(network: Any, parts: list[tuple[Any, Batch]]) -> Begun:
+    return bring_together([prefill(network, prefix, batch) for prefix, batch in parts])
 
 
 def part(network: Any, rows: list[tuple[Tokens, Answer]], shared: int) -> tuple[Any, Batch]:
