@@ -42,8 +42,12 @@ T = TypeVar("T")
 
 GENERATION_FACTOR = 8
 """Generation goes over its rows once a token, one column wide; a padded batch of it needs more rows to be saturated."""
-MAX_BATCH_TOKENS = 512
-"""Tokens computed in one pass: enough to saturate the multiplications, few enough that workers end at the same time."""
+MAX_BATCH_TOKENS = 1024
+"""Tokens computed in one pass: enough to saturate the matrix multiplications, few enough to stay in cache."""
+MIN_BATCH_TOKENS = 256
+"""Fewer are not worth a pass of their own, even where a worker has nothing to do."""
+BATCHES_A_WORKER = 2
+"""So many passes each worker should get, so that none waits long for the last."""
 
 
 class Engine:
@@ -155,9 +159,13 @@ class Engine:
         queries = list(asked.values())
         indices = list(asked)
         limits = [query.first_read() if self._shares(query.read) else 0 for query in queries]
-        for group in share_prefixes([query.tokens for query in queries], limits):
+        groups = share_prefixes([query.tokens for query in queries], limits)
+        size = self._batch_tokens(
+            sum(len(queries[member].tokens) - it.shared for it in groups for member in it.members)
+        )
+        for group in groups:
             prefix = self._crew.submit(self._prefix, queries[group.members[0]].tokens[: group.shared])
-            for members in self._batches(group, queries):
+            for members in self._batches(group, queries, size):
                 batch = Batch.of([queries[member] for member in members], group.shared, self._network.device)
                 yield [indices[member] for member in members], self._crew.submit(_when_ready, prefix, work, batch)
 
@@ -171,21 +179,25 @@ class Engine:
         ids = torch.tensor([tokens], device=self._network.device)
         return self._network(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
 
-    def _batches(self, group: Group, queries: Sequence[Query]) -> Iterator[list[int]]:
+    def _batch_tokens(self, tokens: int) -> int:
+        """Tokens of one pass, where so many are to be computed."""
+        return min(MAX_BATCH_TOKENS, max(MIN_BATCH_TOKENS, tokens // (BATCHES_A_WORKER * self._crew.size)))
+
+    def _batches(self, group: Group, queries: Sequence[Query], size: int) -> Iterator[list[int]]:
         """Members of similar length together, as many as the budgets allow."""
         ordered = sorted(group.members, key=lambda member: len(queries[member].tokens))
         return _cut(
             ordered,
-            lambda batch, member: self._joins(queries[member], queries[batch[-1]], len(batch) + 1, group.shared),
+            lambda batch, member: self._joins(queries[member], queries[batch[-1]], len(batch) + 1, group.shared, size),
         )
 
-    def _joins(self, query: Query, longest: Query, rows: int, shared: int) -> bool:
+    def _joins(self, query: Query, longest: Query, rows: int, shared: int, size: int) -> bool:
         padded = isinstance(query.read, Answer) and len(query.tokens) > len(longest.tokens)
-        return self._fits(rows, query, shared) and (self._pads_answers or not padded)
+        return self._fits(rows, query, shared, size) and (self._pads_answers or not padded)
 
-    def _fits(self, rows: int, longest: Query, shared: int) -> bool:
+    def _fits(self, rows: int, longest: Query, shared: int, size: int) -> bool:
         together = isinstance(longest.read, Answer) and not self._cascades
-        tokens = MAX_BATCH_TOKENS * (GENERATION_FACTOR if together else 1)
+        tokens = size * (GENERATION_FACTOR if together else 1)
         return self._has_room(rows, longest, shared) and rows * (len(longest.tokens) - shared) <= tokens
 
     def _has_room(self, rows: int, longest: Query, shared: int) -> bool:

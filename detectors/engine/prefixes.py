@@ -12,7 +12,7 @@ from itertools import groupby
 
 from detectors.engine.observations import Tokens
 
-PASS_COST = 72
+PASS_COST = 54
 """What one more forward pass over few tokens costs, in tokens of a large batch: the weights are read once a pass."""
 MAX_BRANCHINGS = 100
 """Branch points on the way to a group; a tree that goes deeper is a comb, and its end is left together."""
