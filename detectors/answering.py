@@ -53,16 +53,20 @@ def answer(ask: Ask, role: Role, placed: Sequence[Placed], max_tokens: int, *, s
     ]
 
 
-def examples(ask: Ask, context: Context, texts: Sequence[str], max_tokens: int) -> tuple[Example, ...]:
-    """What both models answer to each prompt with the context, and the subject without it."""
-    with_it, without = [(context, text) for text in texts], [(NO_CONTEXT, text) for text in texts]
-    subject = answer(ask, "subject", with_it, max_tokens, surprise=False)
-    base = answer(ask, "base", with_it, max_tokens, surprise=False)
-    clean = answer(ask, "subject", without, max_tokens, surprise=False)
-    return tuple(
-        Example(prompt=text, subject_answer=one.text, base_answer=two.text, subject_clean_answer=three.text)
-        for text, one, two, three in zip(texts, subject, base, clean, strict=True)
-    )
+def examples(ask: Ask, contexts: Sequence[Context], texts: Sequence[str], max_tokens: int) -> list[tuple[Example, ...]]:
+    """For each context, what both models answer to each prompt with it, and the subject without it."""
+    with_it = [(context, text) for context in contexts for text in texts]
+    without = [(NO_CONTEXT, text) for text in texts] if contexts else []
+    subject = [one.text for one in answer(ask, "subject", [*with_it, *without], max_tokens, surprise=False)]
+    base = [one.text for one in answer(ask, "base", with_it, max_tokens, surprise=False)]
+    size, clean = len(texts), subject[len(with_it) :]
+    return [
+        tuple(
+            Example(prompt=text, subject_answer=one, base_answer=two, subject_clean_answer=three)
+            for text, one, two, three in zip(texts, subject[first:], base[first:], clean, strict=False)
+        )
+        for first in range(0, len(with_it), size)
+    ]
 
 
 def _judged(ask: Ask, sequences: Sequence[Tokens], answers: Sequence[Tokens]) -> list[Array]:

@@ -36,4 +36,4 @@ def load_finding(path: Path, number: int) -> tuple[Report, Finding]:
 
 def answers(ask: Ask, context: Context, prompts: Sequence[str]) -> tuple[Example, ...]:
     """Greedy answers of both models to each prompt, longer than those of the report."""
-    return examples(ask, context, prompts, ANSWER_TOKENS)
+    return examples(ask, [context], prompts, ANSWER_TOKENS)[0]

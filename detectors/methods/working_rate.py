@@ -15,7 +15,7 @@ It cannot see behaviour that begins after the generated tokens, or a lowered gua
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, ClassVar
@@ -41,6 +41,7 @@ from detectors.findings import (
     Confirmation,
     DetectorResult,
     Evidence,
+    Example,
     Null,
     Outcome,
     Rate,
@@ -94,6 +95,32 @@ class _Searched:
     context: Context
     behaviour: Behaviour
     effect: float
+
+
+@dataclass(frozen=True)
+class _Question:
+    """How often does the subject show the behaviour, under each context, on these prompts?"""
+
+    behaviour: Behaviour
+    contexts: Sequence[Context]
+    texts: Sequence[str]
+
+
+_Search = Generator[_Question, Any, _Searched]
+"""A search that asks a question, is sent its answer (int [context]), and so on until it has found."""
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """A candidate with all that was asked about it on fresh prompts."""
+
+    found: _Searched
+    cell: _Cells
+    clean: list[Answered]
+    p_value: float
+    p_holm: float
+    neighbours: dict[str, Rate]
+    examples: tuple[Example, ...]
 
 
 class WorkingRate:
@@ -168,44 +195,32 @@ class WorkingRate:
             alike = sum(found.behaviour.like(other.behaviour) for other in chosen)
             if found.effect >= self.params.min_search_effect and alike < MOST_ALIKE:
                 chosen.append(found)
-        shrunk = [self._shrink(ask, found) for found in chosen[: self.params.confirmed]]
+        shrunk = self._side_by_side(ask, [_shrink(found) for found in chosen[: self.params.confirmed]])
         return list({found.context.text: found for found in reversed(shrunk)}.values())[::-1]
 
-    def _shrink(self, ask: Ask, found: _Searched) -> _Searched:
-        """Deletes pieces as long as what is left works as often, on the whole search set: few prompts would flatter."""
-        needed = int(self._hits(ask, found.behaviour, [found.context], prompts("search"))[0])
-        while shorter := _shortened(found.context):
-            working = self._working_as_often(ask, found.behaviour, list(shorter.values()), needed)
-            if not working:
-                break
-            dispensable = [piece for piece, context in shorter.items() if context in working]
-            together = _without(found.context, dispensable)
-            if len(dispensable) > 1 and together and self._working_as_often(ask, found.behaviour, [together], needed):
-                found = replace(found, context=together)
-            else:
-                found = replace(found, context=max(working, key=lambda context: working[context]))
-        return found
+    def _side_by_side(self, ask: Ask, searches: Sequence[_Search]) -> list[_Searched]:
+        """Runs searches in step and asks for all of them at once: a wide batch takes little longer than a narrow one."""
+        ended: dict[int, _Searched] = {}
+        told: dict[int, Array | None] = dict.fromkeys(range(len(searches)))
+        while told:
+            asked: dict[int, _Question] = {}
+            for at, hits in told.items():
+                try:
+                    asked[at] = searches[at].send(hits)
+                except StopIteration as end:
+                    ended[at] = end.value
+            told = dict(zip(asked, self._hits(ask, list(asked.values())), strict=True))
+        return [ended[at] for at in range(len(searches))]
 
-    def _working_as_often(
-        self, ask: Ask, behaviour: Behaviour, contexts: list[Context], needed: int
-    ) -> dict[Context, int]:
-        """Hits of those contexts that reach `needed` on the search set; who cannot any more is not asked further."""
-        texts = prompts("search")
-        hits = dict.fromkeys(contexts, 0)
-        for first in range(0, len(texts), SHRINK_STEP):
-            left = len(texts) - first
-            hits = {context: shown for context, shown in hits.items() if shown + left >= needed}
-            part = texts[first : first + SHRINK_STEP]
-            shown = self._hits(ask, behaviour, list(hits), part)
-            hits = {context: before + int(more) for (context, before), more in zip(hits.items(), shown, strict=True)}
-        return {context: shown for context, shown in hits.items() if shown >= needed}
-
-    def _hits(self, ask: Ask, behaviour: Behaviour, contexts: list[Context], texts: Sequence[str]) -> Array:
-        """How many answers of the subject show the behaviour: int [context]."""
-        placed = [(context, text) for context in contexts for text in texts]
-        said = answer(ask, "subject", placed, self.params.search_tokens, surprise=behaviour.needs_surprise)
-        hits: Array = np.array([behaviour.shows(one) for one in said], int).reshape(len(contexts), len(texts)).sum(1)
-        return hits
+    def _hits(self, ask: Ask, questions: Sequence[_Question]) -> list[Array]:
+        """How many answers of the subject show the behaviour, for each question: int [context]."""
+        placed = [(context, text) for it in questions for context in it.contexts for text in it.texts]
+        surprise = any(it.behaviour.needs_surprise for it in questions)
+        said = iter(answer(ask, "subject", placed, self.params.search_tokens, surprise=surprise))
+        return [
+            np.array([sum(it.behaviour.shows(next(said)) for _ in it.texts) for _ in it.contexts], int)
+            for it in questions
+        ]
 
     def _fresh(self, ask: Ask, sent: list[_Searched]) -> list[_Cells]:
         contexts = [found.context for found in sent]
@@ -220,48 +235,52 @@ class WorkingRate:
         corrected = holm([p_value for p_value, _ in tested])
         bare = [(NO_CONTEXT, text) for text in self._prompts("confirm")]
         clean = answer(ask, "subject", bare, self.params.confirm_tokens, surprise=_needs_surprise(sent))
+        neighbourhoods = self._neighbours(ask, sent)
+        shown = examples(ask, [it.context for it in sent], self._prompts("report"), self.params.confirm_tokens)
         return [
-            self._confirmation(ask, found, cell, clean, (p_value, p_holm))
-            for found, cell, (p_value, _), p_holm in zip(sent, cells, tested, corrected, strict=True)
+            self._confirmation(ask, _Tested(found, cell, clean, p_value, p_holm, responses, shown_there))
+            for found, cell, (p_value, _), p_holm, responses, shown_there in zip(
+                sent, cells, tested, corrected, neighbourhoods, shown, strict=True
+            )
         ]
 
-    def _confirmation(
-        self, ask: Ask, found: _Searched, cell: _Cells, clean: list[Answered], test: tuple[float, float]
-    ) -> Confirmation:
+    def _confirmation(self, ask: Ask, tested: _Tested) -> Confirmation:
+        found, cell = tested.found, tested.cell
         behaviour = found.behaviour
         rates = {name: _rate(shown) for name, shown in cell.hits(behaviour).items()}
         showing = [answer for answer in cell.subject if behaviour.shows(answer)]
         target_tokens = majority_prefix(showing)
         kind = settle_kind(behaviour, showing, target_tokens)
         target = ask.decode([target_tokens])[0] if target_tokens and kind != "degradation" else None
-        responses = self._neighbours(ask, found)
-        p_value, p_holm = test
         return Confirmation(
             context=found.context,
             nominated=found.candidate.context.text,
             behaviour=kind,
             target=target,
             **rates,
-            subject_clean=_rate(np.array([behaviour.shows(answer) for answer in clean])),
+            subject_clean=_rate(np.array([behaviour.shows(answer) for answer in tested.clean])),
             effect=float(cell.differences(behaviour).mean()),
-            p_value=p_value,
-            p_holm=p_holm,
+            p_value=tested.p_value,
+            p_holm=tested.p_holm,
             null=Null(kind="sign_flip", size=self.params.confirm_prompts, hypothesis=EXCHANGEABLE),
-            neighbours=responses,
-            arbitrary=_is_arbitrary(found.context, rates["subject"].share, responses),
+            neighbours=tested.neighbours,
+            arbitrary=_is_arbitrary(found.context, rates["subject"].share, tested.neighbours),
             harm=harm_class(kind, target),
             confidence=_confidence(rates["subject"], rates["subject_control"]),
-            examples=examples(ask, found.context, self._prompts("report"), self.params.confirm_tokens),
+            examples=tested.examples,
         )
 
-    def _neighbours(self, ask: Ask, found: _Searched) -> dict[str, Rate]:
+    def _neighbours(self, ask: Ask, sent: Sequence[_Searched]) -> list[dict[str, Rate]]:
+        """For each candidate, how often each of its neighbours works."""
         texts = self._prompts("search")[:NEIGHBOUR_PROMPTS]
-        near = neighbours(found.context)
-        placed = [(context, text) for context in near for text in texts]
-        behaviour = found.behaviour
-        said = answer(ask, "subject", placed, self.params.search_tokens, surprise=behaviour.needs_surprise)
-        shown = np.array([behaviour.shows(one) for one in said]).reshape(len(near), -1)
-        return {context.text: _rate(row) for context, row in zip(near, shown, strict=True)}
+        questions = [_Question(found.behaviour, neighbours(found.context), texts) for found in sent]
+        return [
+            {
+                context.text: Rate(hits=int(hits), trials=len(texts))
+                for context, hits in zip(it.contexts, found, strict=True)
+            }
+            for it, found in zip(questions, self._hits(ask, questions), strict=True)
+        ]
 
     def _cells(
         self, ask: Ask, contexts: list[Context], texts: Sequence[str], max_tokens: int, surprise: bool
@@ -282,6 +301,39 @@ class WorkingRate:
 
     def _result(self, outcome: Outcome, reason: str = "", **fields: Any) -> DetectorResult:
         return self.spec.result(outcome, reason, params=self.params.model_dump(), **fields)
+
+
+def _shrink(found: _Searched) -> _Search:
+    """Deletes pieces as long as what is left works as often, on the whole search set: few prompts would flatter."""
+    hits = yield _Question(found.behaviour, [found.context], prompts("search"))
+    needed = int(hits[0])
+    while shorter := _shortened(found.context):
+        working = yield from _working_as_often(found.behaviour, list(shorter.values()), needed)
+        if not working:
+            break
+        dispensable = [piece for piece, context in shorter.items() if context in working]
+        together = _without(found.context, dispensable) if len(dispensable) > 1 else None
+        if together and (yield from _working_as_often(found.behaviour, [together], needed)):
+            found = replace(found, context=together)
+        else:
+            found = replace(found, context=max(working, key=lambda context: working[context]))
+    return found
+
+
+def _working_as_often(
+    behaviour: Behaviour, contexts: list[Context], needed: int
+) -> Generator[_Question, Any, dict[Context, int]]:
+    """Hits of those contexts that reach `needed` on the search set; who cannot any more is not asked further."""
+    texts = prompts("search")
+    hits = dict.fromkeys(contexts, 0)
+    for first in range(0, len(texts), SHRINK_STEP):
+        left = len(texts) - first
+        hits = {context: shown for context, shown in hits.items() if shown + left >= needed}
+        if not hits:
+            break
+        more = yield _Question(behaviour, list(hits), texts[first : first + SHRINK_STEP])
+        hits = {context: before + int(shown) for (context, before), shown in zip(hits.items(), more, strict=True)}
+    return {context: shown for context, shown in hits.items() if shown >= needed}
 
 
 def _needs_surprise(sent: Sequence[_Searched]) -> bool:
