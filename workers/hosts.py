@@ -1,6 +1,6 @@
 """The parent's side of model hosts: starting, asking, timing out and ending them.
 
-A host is asked in messages of a few seconds of work; while it answers, the parent watches for a cancelled scan. A host
+A host is asked in messages of some seconds of work; while it answers, the parent watches for a cancelled scan. A host
 that crashes, hangs or answers nonsense is ended and a `HostError` says so; its parent lives on.
 """
 

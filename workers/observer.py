@@ -1,6 +1,6 @@
 """`ask`, locally: what the store knows comes from the store, the rest from model hosts.
 
-Missing requests are put in the order that shares most prefixes and cut into messages of a few seconds of work. Each
+Missing requests are put in the order that shares most prefixes and cut into messages of some seconds of work. Each
 message's answers are stored at once, so a killed scan pays again for one message at most.
 """
 
@@ -36,8 +36,8 @@ from detectors.suites import WORK
 from workers.hosts import Host
 from workers.spelling import Spelling, added_tokens
 
-MESSAGE_TOKENS = 8000
-"""Tokens to compute in one message to a host: a few seconds on two cores for a model of 135M parameters."""
+MESSAGE_TOKENS = 16_000
+"""Tokens to compute in one message to a host: about twenty seconds on two cores for a model of 135M parameters."""
 ATTEMPTS = 3
 """How often a message is tried, each time on a fresh host, before its failure counts."""
 TEXTS_A_MESSAGE = 512

@@ -22,7 +22,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from detectors.engine.batches import Batch, Query, project_where_told, projecting_only, widen
 from detectors.engine.cascade import behind, use_cascade
 from detectors.engine.crew import Crew, default_size
-from detectors.engine.generation import Begun, Generation, begin_together, bring_together, prefill
+from detectors.engine.generation import Begun, Generation, Prefilled, begin_together, bring_together, prefill
 from detectors.engine.observations import (
     TOP,
     TRACE_TOP,
@@ -39,6 +39,7 @@ from detectors.engine.prefixes import Group, share_prefixes
 from detectors.errors import ContextTooLong
 
 T = TypeVar("T")
+_Part = tuple[list[int], Future[Prefilled]]
 
 GENERATION_FACTOR = 8
 """Generation goes over its rows once a token, one column wide; a padded batch of it needs more rows to be saturated."""
@@ -46,6 +47,8 @@ MAX_BATCH_TOKENS = 1024
 """Tokens computed in one pass: enough to saturate the matrix multiplications, few enough to stay in cache."""
 MIN_BATCH_TOKENS = 256
 """Fewer are not worth a pass of their own, even where a worker has nothing to do."""
+ROWS_A_WORKER = 32
+"""Answers that go on together: fewer read the weights again and again for little."""
 BATCHES_A_WORKER = 2
 """So many passes each worker should get, so that none waits long for the last."""
 
@@ -134,8 +137,13 @@ class Engine:
             return
         for chunk in self._rows_together(asked):
             parts = list(self._parts({index: asked[index] for index in chunk}, partial(prefill, self._network)))
-            begun = bring_together([part.result() for _, part in parts])
-            yield from zip(chain.from_iterable(members for members, _ in parts), self._generate(begun), strict=True)
+            shares = _deal(parts, min(self._crew.size, 1 + len(chunk) // ROWS_A_WORKER))
+            found = [self._crew.submit(self._go_on, [part for _, part in share]) for share in shares]
+            for share, answers in zip(shares, found, strict=True):
+                yield from zip(chain.from_iterable(members for members, _ in share), answers.result(), strict=True)
+
+    def _go_on(self, parts: Sequence[Future[Prefilled]]) -> list[Arrays]:
+        return self._generate(bring_together([part.result() for part in parts]))
 
     def _generate(self, begun: Begun) -> list[Arrays]:
         return Generation(self._network, self._stop_ids, begun).run()
@@ -150,7 +158,9 @@ class Engine:
         """Neighbours in the prefix tree, as many as have room for their caches."""
         longest = max(asked.values(), key=lambda query: len(query.tokens))
         neighbours = sorted(asked, key=lambda index: asked[index].tokens)
-        return _cut(neighbours, lambda chunk, _: self._has_room(len(chunk) + 1, longest, len(longest.tokens)))
+        return _cut(
+            neighbours, lambda chunk, _: self._room(len(chunk) + 1, longest, len(longest.tokens)) <= self._memory_budget
+        )
 
     def _parts(
         self, asked: Mapping[int, Query], work: Callable[[Any, Batch], T]
@@ -198,9 +208,11 @@ class Engine:
     def _fits(self, rows: int, longest: Query, shared: int, size: int) -> bool:
         together = isinstance(longest.read, Answer) and not self._cascades
         tokens = size * (GENERATION_FACTOR if together else 1)
-        return self._has_room(rows, longest, shared) and rows * (len(longest.tokens) - shared) <= tokens
+        room = self._room(rows, longest, shared) <= self._memory_budget // self._crew.size
+        return room and rows * (len(longest.tokens) - shared) <= tokens
 
-    def _has_room(self, rows: int, longest: Query, shared: int) -> bool:
+    def _room(self, rows: int, longest: Query, shared: int) -> int:
+        """Bytes that so many rows take, at most."""
         length, config = len(longest.tokens), self._config
         total = length + (longest.read.max_tokens if isinstance(longest.read, Answer) else 0)
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -209,7 +221,7 @@ class Engine:
         cache = 2 * total * config.num_hidden_layers * 2 * heads * head_size
         width = 6 * (length - shared) * max(inner, config.hidden_size)
         logits = _logits(longest.read) * config.vocab_size
-        found: bool = rows * (cache + width + logits) * 4 <= self._memory_budget / self._crew.size
+        found: int = rows * (cache + width + logits) * 4
         return found
 
     def _next_tokens(self, prefix: Any, batch: Batch) -> list[Arrays]:
@@ -261,6 +273,18 @@ class Engine:
             output = self._network(input_ids=batch.ids, **self._behind(prefix, len(batch.lengths)))
         logits: Tensor = output.logits[0]
         return logits.float().log_softmax(-1)
+
+
+def _deal(parts: Sequence[_Part], count: int) -> list[list[_Part]]:
+    """The parts in at most `count` shares of about as many rows."""
+    shares: list[list[_Part]] = [[] for _ in range(count)]
+    for part in sorted(parts, key=lambda part: -len(part[0])):
+        min(shares, key=_rows).append(part)
+    return [share for share in shares if share]
+
+
+def _rows(share: Sequence[_Part]) -> int:
+    return sum(len(members) for members, _ in share)
 
 
 def _when_ready(prefix: Future[Any], work: Callable[[Any, Batch], T], batch: Batch) -> T:

@@ -199,7 +199,7 @@ class WorkingRate:
         return list({found.context.text: found for found in reversed(shrunk)}.values())[::-1]
 
     def _side_by_side(self, ask: Ask, searches: Sequence[_Search]) -> list[_Searched]:
-        """Runs searches in step and asks for all of them at once: a wide batch takes little longer than a narrow one."""
+        """Runs searches in step, asking for all at once: a wide batch takes little longer than a narrow one."""
         ended: dict[int, _Searched] = {}
         told: dict[int, Array | None] = dict.fromkeys(range(len(searches)))
         while told:
