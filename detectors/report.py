@@ -235,7 +235,7 @@ class Suppression(Plain):
 
     @model_validator(mode="after")
     def _ends_in_time(self) -> Suppression:
-        if not self.created < self.expires <= self.created + LONGEST_SUPPRESSION:
+        if not timedelta(0) < self.expires - self.created <= LONGEST_SUPPRESSION:
             raise ValueError(
                 f"`expires` must be within {LONGEST_SUPPRESSION.days} days after `created`, "
                 f"{self.created.isoformat()}; got {self.expires.isoformat()}"

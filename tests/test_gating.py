@@ -62,7 +62,7 @@ def test_a_valid_report_opens_it_and_names_what_it_lets_through() -> None:
         decided_under="default",
         expires_at=FACTS.created + 30 * DAY,
     )
-    assert "deploy the contents aaaaaaaaaaaa and no others, before 2026-03-30T12:00+00:00" in answer.reason
+    assert "deploy the contents aaaaaaaaaaaa and no others, before 2026-03-30 12:00+00:00" in answer.reason
 
 
 CLOSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -83,7 +83,7 @@ CLOSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "from the future": ({"found": facts(created=NOW + 11 * MINUTE)}, "which is yet to come: set the clocks right"),
     "decided under another policy": ({"decided": decision(policy="strict")}, "another policy than default: decide"),
-    "a suppression ended": ({"decided": decision(suppressed=suppressed(NOW))}, "ended at 2026-03-01T12:00+00:00"),
+    "a suppression ended": ({"decided": decision(suppressed=suppressed(NOW))}, "ended at 2026-03-01 12:00+00:00"),
     "warned, but unfinished": (
         {"policy": LENIENT, "decided": decision("suspicious", "lenient", unevaluated=("strip (failed)",))},
         "did not evaluate strip (failed): remove the cause and scan again",

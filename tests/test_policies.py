@@ -100,7 +100,7 @@ def test_a_policy_is_found_by_name_or_by_path(tmp_path: Path) -> None:
     ("given_name", "says"),
     [
         ("strikt", "default or strict or a readable file.*got strikt: No such file.*did you mean `strict`"),
-        ("no\x00where", "got no⟨U\\+0000 NULL⟩where: embedded null byte"),
+        ("no\x00where", r"got no\\x00where: embedded null byte"),
         (".", "Is a directory"),
     ],
 )
@@ -253,7 +253,7 @@ def test_every_rule_and_its_default_are_on_the_page(rule: str) -> None:
     assert row(rule, "Rules")[2] == said
 
 
-@pytest.mark.parametrize(("column", "name"), enumerate(BUILTIN, start=2))
+@pytest.mark.parametrize(("column", "name"), list(enumerate(BUILTIN, start=2)))
 def test_the_gates_of_the_built_in_policies_are_on_the_page(column: int, name: str) -> None:
     section = "What a verdict means at the gate"
     gate = builtin_policy(name).gate

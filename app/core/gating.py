@@ -17,7 +17,7 @@ from packaging.version import InvalidVersion, Version
 from pydantic import AwareDatetime
 
 from app.core.render.visible import visible
-from app.core.render.words import VERDICT_WORDS, short_digest
+from app.core.render.words import VERDICT_WORDS, moment, short_digest
 from detectors.findings import Plain
 from detectors.report import Decision, Policy, Report, Verdict
 
@@ -157,10 +157,10 @@ def _elsewhere(
     if decision.policy != policy.name:
         yield f"The decision was made under another policy than {policy.name}: decide on the report again."
     if facts.created - now > CLOCK_SKEW:
-        yield f"{scan} is dated {_time(facts.created)}, which is yet to come: set the clocks right and scan again."
+        yield f"{scan} is dated {moment(facts.created)}, which is yet to come: set the clocks right and scan again."
     ended = [one for one in decision.suppressed if one.until <= now]
     if ended:
-        yield f"A suppression ended at {_time(ended[0].until)} and the decision is older: decide on the report again."
+        yield f"A suppression ended at {moment(ended[0].until)} and the decision is older: decide on the report again."
 
 
 def _lacking(facts: ReportFacts, decision: Decision, policy: Policy, limit: timedelta, now: datetime) -> Iterator[str]:
@@ -170,7 +170,7 @@ def _lacking(facts: ReportFacts, decision: Decision, policy: Policy, limit: time
         missing = visible(", ".join(decision.unevaluated), 200)
         yield f"{scan} did not evaluate {missing}: remove the cause and scan again."
     if now - facts.created >= limit:
-        yield f"{scan} is from {_time(facts.created)} and may be {_age(limit)} old at most: scan the model again."
+        yield f"{scan} is from {moment(facts.created)} and may be {_age(limit)} old at most: scan the model again."
     if facts.suite not in policy.required_suites:
         yield (
             f"{scan} ran the suite {visible(facts.suite, 80)}, which is too weak for the policy {policy.name}: "
@@ -206,7 +206,7 @@ def _opened(facts: ReportFacts, decision: Decision, until: datetime) -> str:
     suppressed = f" ({len(decision.suppressed)} suppressed)" if decision.suppressed else ""
     return (
         f"{_scan(facts)} says {found.lower()}{suppressed}: deploy the contents {_digest(facts.subject_digest)} and no "
-        f"others, before {_time(until)}."
+        f"others, before {moment(until)}."
     )
 
 
@@ -216,10 +216,6 @@ def _scan(facts: ReportFacts) -> str:
 
 def _digest(digest: str) -> str:
     return visible(short_digest(digest), 80)
-
-
-def _time(at: datetime) -> str:
-    return at.isoformat(timespec="minutes")
 
 
 def _age(limit: timedelta) -> str:

@@ -16,7 +16,6 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from app.core.render.visible import visible
 from detectors.errors import PolicyError
 from detectors.report import Policy
 
@@ -155,4 +154,6 @@ def _nearest(given: str, known: Any) -> str:
 
 
 def _shown(text: str, limit: int = 120) -> str:
-    return visible(text, limit)
+    """A text with what cannot be seen escaped, cut after `limit` characters."""
+    escaped = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text[:limit])
+    return escaped + "…" * (len(text) > limit)
