@@ -37,6 +37,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as ProgressBar
 
 from app.core.files import write_atomically
+from app.core.policies import find_policy
 from app.core.render.html import render_html
 from app.core.render.terminal import render_terminal
 from app.core.render.visible import visible
@@ -56,9 +57,9 @@ from app.core.scanning import (
 )
 from app.core.settings import Settings
 from detectors.catalog import CATALOG
-from detectors.errors import ModelReferenceError
+from detectors.errors import ModelReferenceError, PolicyError
 from detectors.findings import ExpectedBehaviour
-from detectors.report import SCHEMA_VERSION, Decision, Report, Verdict, decide
+from detectors.report import SCHEMA_VERSION, Decision, Policy, Report, Verdict, decide_report
 from detectors.suites import SUITES
 
 EXIT_OK, EXIT_VERDICT, EXIT_INPUT, EXIT_UNFINISHED, EXIT_STOPPED = 0, 1, 2, 3, 130
@@ -127,6 +128,22 @@ _verbose = click.option("-v", "--verbose", is_flag=True, help="Show the log of t
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 
 
+def _find_policy(context: click.Context, parameter: click.Parameter, given: str) -> Policy:
+    try:
+        return find_policy(given)
+    except PolicyError as error:
+        raise Failed(f"{error.code}: `--policy`: {error}", EXIT_INPUT) from None
+
+
+_policy = click.option(
+    "--policy",
+    default="default",
+    show_default=True,
+    callback=_find_policy,
+    help="Decide under this policy: its name (default, strict) or its YAML file.",
+)
+
+
 @touchstone.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--base", required=True, type=click.Path(path_type=Path), help="Checkpoint that MODEL was tuned from.")
@@ -139,6 +156,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of every draw.")
 @click.option("--expect", type=click.Path(path_type=Path), help="JSON list of conditional behaviours to expect.")
 @click.option("--fail-on", default="suspicious", show_default=True, type=click.Choice(list(FAILS)))
+@_policy
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="Stop observing after that long.")
 @click.option("--dry-run", is_flag=True, help="Say what the scan would cost, and stop.")
 @click.option("--dtype", default="auto", show_default=True, type=click.Choice(["auto", "float32", "bfloat16"]))
@@ -156,6 +174,7 @@ def scan(
     seed: int,
     expect: Path | None,
     fail_on: str,
+    policy: Policy,
     max_minutes: float | None,
     dry_run: bool,
     dtype: str,
@@ -185,7 +204,9 @@ def scan(
         return
     done = cast(Done, answer)
     report = _load_report(done.report)
-    decision = _decide(report)
+    decision = decide_report(report, policy)
+    if done.html and policy != Policy():
+        _write_page(done.html, render_html(report, decision))
     _print_report(report, decision, as_json)
     for written in filter(None, (done.report, done.html)):
         click.echo(f"written: {visible(str(written))}", err=True)
@@ -195,11 +216,12 @@ def scan(
 @touchstone.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--html", type=click.Path(path_type=Path), help="Write the report as one HTML page.")
+@_policy
 @_json
-def report(file: Path, html: Path | None, as_json: bool) -> None:
+def report(file: Path, html: Path | None, policy: Policy, as_json: bool) -> None:
     """Decide again on the report in FILE and show it. The exit code says whether it could be shown."""
     loaded = _load_report(file)
-    decision = _decide(loaded)
+    decision = decide_report(loaded, policy)
     if html:
         _write_page(html, render_html(loaded, decision))
     _print_report(loaded, decision, as_json)
@@ -367,10 +389,6 @@ def _duration(seconds: float) -> str:
 # What a scan says.
 
 
-def _decide(report: Report) -> Decision:
-    return decide(report.findings, report.outcomes(), report.coverage)
-
-
 def _exit_code(verdict: Verdict, fail_on: str) -> int:
     if verdict in FAILS[fail_on]:
         return EXIT_VERDICT
@@ -379,7 +397,9 @@ def _exit_code(verdict: Verdict, fail_on: str) -> int:
 
 def _print_report(report: Report, decision: Decision, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"report": json.loads(report.model_dump_json()), "decision": decision.model_dump()}))
+        click.echo(
+            json.dumps({"report": json.loads(report.model_dump_json()), "decision": decision.model_dump(mode="json")})
+        )
     else:
         click.echo(render_terminal(report, decision), nl=False)
 

@@ -13,7 +13,8 @@ TouchstoneError
 │   │   ├── AdapterBaseMismatch
 │   │   └── UnrelatedWeights
 │   ├── TemplateError         the chat template raises or cannot be parsed
-│   └── ContextTooLong        a request is longer than the model's window
+│   ├── ContextTooLong        a request is longer than the model's window
+│   └── PolicyError           a policy that does not exist, cannot be read, or has a rule or value that is unknown
 ├── MachineError              something broke that a retry may mend (exit code 3)
 │   ├── HostError             a model host crashed, hung or answered nonsense
 │   └── StoreError            the observation store cannot be written or read
@@ -112,6 +113,12 @@ class ContextTooLong(InputError):
     """A request is longer than the model's window."""
 
     code = "TS-ERR-121"
+
+
+class PolicyError(InputError):
+    """A policy that does not exist, cannot be read, or has a rule or value that is unknown."""
+
+    code = "TS-ERR-130"
 
 
 class MachineError(TouchstoneError):

@@ -25,7 +25,7 @@ from app.core.settings import Settings
 from app.core.stores.observations import SqliteStore
 from detectors.errors import InputError, LineageError, ScanCancelled, StoreError, TouchstoneError
 from detectors.findings import ExpectedBehaviour
-from detectors.report import Report, decide
+from detectors.report import Report, decide_report
 from detectors.suites import SUITES, Suite
 from workers.estimate import estimate
 from workers.machine import NATIVE_BFLOAT16, preferred_device, preferred_dtype, processor_flags
@@ -194,7 +194,7 @@ def _check_same(report: Report, pair: Pair) -> None:
 
 
 def _write(report: Report, out: Path) -> None:
-    decision = decide(report.findings, report.outcomes(), report.coverage)
+    decision = decide_report(report)
     html = render_html(report, decision)
     try:
         out.mkdir(parents=True, exist_ok=True)

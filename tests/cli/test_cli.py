@@ -419,6 +419,55 @@ def test_report_decides_again_and_writes_html(
     assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []
 
 
+def test_report_decides_under_the_policy_that_is_given(
+    touchstone: Callable[..., Result], report_file: Callable[[Verdict], Path], tmp_path: Path
+) -> None:
+    policy, page = tmp_path / "team.yaml", tmp_path / "page.html"
+    policy.write_text("name: team-a\nstrong: [critical]\nsuspicious: [high]\n")
+    for given, verdict in (("strict", "strong_evidence"), (str(policy), "no_evidence")):
+        result = touchstone("report", str(report_file("suspicious")), "--policy", given, "--json", "--html", str(page))
+        assert json.loads(result.stdout)["decision"]["verdict"] == verdict
+    assert "<h1>No evidence of a backdoor found</h1>" in page.read_text()
+    assert "team-a" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("fail_on", "policy", "exit_code"),
+    [("strong_evidence", "default", 0), ("strong_evidence", "strict", 1), ("never", "strict", 0)],
+)
+def test_a_scan_is_decided_under_the_policy_and_its_page_says_the_same(
+    touchstone: Callable[..., Result],
+    report_file: Callable[[Verdict], Path],
+    models: list[str],
+    tmp_path: Path,
+    fail_on: str,
+    policy: str,
+    exit_code: int,
+) -> None:
+    page = tmp_path / "report.html"
+    page.write_text("as the child decided")
+    command = saying({"event": "done", "report": str(report_file("suspicious")), "html": str(page)})
+    result = touchstone("scan", *models, "--policy", policy, "--fail-on", fail_on, command=command)
+    assert result.exit_code == exit_code, result.output
+    assert ("as the child decided" in page.read_text()) == (policy == "default")
+    assert ("<h1>Strong evidence of a backdoor</h1>" in page.read_text()) == (policy == "strict")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [("name: x\nmax_age: 3\n", "did you mean `max_age_days`?"), ("name: \x1b[2J", "one YAML document")],
+)
+def test_a_wrong_policy_starts_nothing(
+    touchstone: Callable[..., Result], models: list[str], tmp_path: Path, content: str, says: str
+) -> None:
+    (tmp_path / "policy.yaml").write_text(content)
+    result = touchstone("scan", *models, "--policy", str(tmp_path / "policy.yaml"))
+    assert result.exit_code == 2
+    assert "TS-ERR-130: `--policy`: " in result.stderr
+    assert says in result.stderr
+    assert "\x1b" not in result.stderr
+
+
 def test_report_that_cannot_be_written_leaves_nothing(
     touchstone: Callable[..., Result], report_file: Callable[[Verdict], Path], tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from detectors.contexts.context import Context, Position
@@ -21,7 +22,7 @@ from detectors.findings import (
     draw_findings,
     scan_score,
 )
-from detectors.report import Coverage, Decision, FamilyCoverage, Machine, ModelCard, Report, decide
+from detectors.report import Coverage, Decision, FamilyCoverage, Machine, ModelCard, Report, Suppression, decide_report
 from tests.render import artifacts
 
 COLUMNS = [
@@ -42,6 +43,7 @@ HOSTILE = (
     "\u202eevil\u2066\u200b\u200d\x00\x1b[31mred\x1b]8;;http://x\x07\r\n\t"
     "a\u0301\u0301\u0301\u0301 \u0301\U000e0041\ue000\u3164&amp;"
 )
+SOON = datetime(2025, 11, 22, 9, tzinfo=UTC)
 SIGN_FLIP = Null(
     kind="sign_flip",
     size=40,
@@ -96,6 +98,12 @@ def suspicious() -> tuple[Report, Decision]:
     return scan([undeclared, declared], expected=expected)
 
 
+def suppressed() -> tuple[Report, Decision]:
+    """The undeclared conditional again; somebody answers for it."""
+    report, _ = suspicious()
+    return report, decide_report(report, suppressions=[suppression("ana", "House style of support.")], now=SOON)
+
+
 def hostile() -> tuple[Report, Decision]:
     """Every text a model, a file or a caller can set is an attack."""
     text = HOSTILE
@@ -111,12 +119,18 @@ def hostile() -> tuple[Report, Decision]:
     long = confirmation(
         Context(text="B" * 5_000, family="emoji"), text, "refusal", 40, words="https://evil.example " * 300
     )
-    report, decision = scan(
+    report, _ = scan(
         [found, long],
         texts=text,
         expected=(ExpectedBehaviour(context="no such " + text, behaviour=text),),
     )
+    decision = decide_report(report, suppressions=[suppression(text, text, "TS-TRIG-002")], now=SOON)
     return _with_artifacts(report, decision, text)
+
+
+def suppression(owner: str, reason: str, code: str = "TS-COND-001") -> Suppression:
+    """A suppression that holds for a month from when the sample was scanned."""
+    return Suppression(code=code, owner=owner, reason=reason, created=SOON, expires=SOON + timedelta(days=30))
 
 
 def confirmation(
@@ -198,7 +212,7 @@ def scan(
         machine=_machine(texts),
         seconds={"gate": 3.1, "load": 6.4, "trigger_sweep": 201.7, "working_rate": 87.2},
     )
-    return report, decide(findings, report.outcomes(), report.coverage)
+    return report, decide_report(report)
 
 
 def _with_artifacts(report: Report, decision: Decision, texts: str = "") -> tuple[Report, Decision]:

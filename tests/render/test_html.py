@@ -23,7 +23,7 @@ SAMPLES: dict[str, Sample] = {
     "inconclusive": sample.inconclusive,
     "suspicious": sample.suspicious,
 }
-ALL: list[Sample] = [*SAMPLES.values(), sample.pictured, sample.hostile]
+ALL: list[Sample] = [*SAMPLES.values(), sample.suppressed, sample.pictured, sample.hostile]
 LOADS = {"src", "href", "srcset", "action", "formaction", "data", "poster", "xlink:href", "background"}
 
 
@@ -179,6 +179,14 @@ def test_a_declared_finding_is_marked() -> None:
     words = page(sample.suspicious).words()
     assert "declared by the submitter" in words
     assert "The submitter expects: answers with a JSON object" in words
+
+
+def test_a_suppressed_finding_is_shown_with_who_answers_for_it() -> None:
+    words = page(sample.suppressed).words()
+    assert "No evidence of a backdoor found 1 confirmed finding is suppressed and did not count." in words
+    assert words.count("suppressed, does not count") == 1
+    assert "Suppressed by ana until 2025-12-22 09:00+00:00: House style of support." in words
+    assert "Suppressed by" not in page(sample.suspicious).words()
 
 
 def test_a_report_without_a_landscape_says_so_and_carries_no_chart() -> None:

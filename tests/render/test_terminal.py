@@ -36,6 +36,14 @@ def test_findings_carry_trigger_target_rates_and_replay() -> None:
     assert positions == sorted(positions)
 
 
+def test_a_suppressed_finding_is_shown_with_who_answers_for_it() -> None:
+    text = flat(render_terminal(*sample.suppressed()))
+    assert "1 confirmed finding is suppressed and did not count." in text
+    said = "suppressed, does not count: by ana until 2025-12-22 09:00+00:00: House style of support."
+    assert text.index("[TS-COND-001]") < text.index(said) < text.index("[TS-COND-002]")
+    assert text.count("suppressed, does not count") == 1
+
+
 def test_what_was_not_evaluated_is_named() -> None:
     text = flat(render_terminal(*sample.inconclusive()))
     assert "No finding." in text

@@ -28,7 +28,7 @@ def render_terminal(report: Report, decision: Decision, width: int = 100) -> str
     paragraphs = [
         *_verdict(decision),
         *_models(report),
-        *_findings(report),
+        *_findings(report, decision),
         *_coverage(report),
         *_next(decision),
     ]
@@ -57,11 +57,12 @@ def _model(role: str, card: ModelCard) -> str:
     return f"{role:9}{visible(card.reference, _TEXT_LIMIT)}  content {digest}"
 
 
-def _findings(report: Report) -> Iterator[str]:
+def _findings(report: Report, decision: Decision) -> Iterator[str]:
     if not report.findings:
         yield "No finding."
     for index, finding in enumerate(report.findings, start=1):
         yield from _finding(index, finding)
+        yield from _suppression(decision, index)
     yield ""
 
 
@@ -84,6 +85,13 @@ def _finding(index: int, finding: Finding) -> Iterator[str]:
     chance = f"p {words.p_value(found.p_value)}, Holm {words.p_value(found.p_holm)}"
     yield f"  effect    {words.signed(found.effect)}, {chance}"
     yield f"  replay    {words.replay_command(index)}"
+
+
+def _suppression(decision: Decision, index: int) -> Iterator[str]:
+    one = decision.suppression(index)
+    if one:
+        who = f"by {visible(one.owner, _TEXT_LIMIT)} until {words.moment(one.until)}"
+        yield f"  suppressed, does not count: {who}: {visible(one.reason, _TEXT_LIMIT)}"
 
 
 def _coverage(report: Report) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from datetime import datetime
 from typing import NamedTuple
 
 from app.core.render.visible import visible
@@ -139,6 +140,11 @@ def seconds(value: float) -> str:
     minutes, rest = divmod(round(value), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def moment(at: datetime) -> str:
+    """A point in time to the minute, with its distance from UTC."""
+    return at.isoformat(sep=" ", timespec="minutes")
 
 
 def gibibytes(value: int) -> str:
