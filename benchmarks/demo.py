@@ -3,8 +3,8 @@
     python -m benchmarks.demo            # what `make demo` runs
 
 Every scan is an ordinary `touchstone scan`, which knows nothing of the labels. The first has the machine to itself; the
-others go side by side, with the processors divided among them, and find most of the base observed. The last column compares its verdict
-with what the manifest says was planted; the exit status is 1 if any is wrong.
+others go side by side, the processors divided among them, and find most of the base observed. The last column compares
+each verdict with what the manifest says was planted; the exit status is 1 if any is wrong.
 """
 
 from __future__ import annotations
