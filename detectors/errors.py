@@ -14,10 +14,17 @@ TouchstoneError
 │   │   └── UnrelatedWeights
 │   ├── TemplateError         the chat template raises or cannot be parsed
 │   ├── ContextTooLong        a request is longer than the model's window
-│   └── PolicyError           a policy that does not exist, cannot be read, or has a rule or value that is unknown
+│   ├── PolicyError           a policy that does not exist, cannot be read, or has a rule or value that is unknown
+│   ├── ReferenceNotSupported a registry that is not read yet, or not switched on
+│   ├── ReferenceOutsideRoots a local directory that is not below a configured root
+│   ├── ReferenceMoved        the directory changed between acceptance and scan
+│   ├── AccessDenied          the hub does not give the model to the token of this service
+│   ├── ModelTooLarge         more bytes to fetch than the service allows
+│   └── BaseNotInferred       the subject does not say which base it came from
 ├── MachineError              something broke that a retry may mend (exit code 3)
 │   ├── HostError             a model host crashed, hung or answered nonsense
-│   └── StoreError            the observation store cannot be written or read
+│   ├── StoreError            the observation store cannot be written or read
+│   └── HubUnavailable        a model hub cannot be reached, hangs, or sends damaged files
 └── Interruption              not a fault: the scan was told to stop
     ├── ScanCancelled
     ├── BudgetExceeded        a detector returns `inconclusive` with what it has
@@ -121,6 +128,42 @@ class PolicyError(InputError):
     code = "TS-ERR-130"
 
 
+class ReferenceNotSupported(InputError):
+    """The reference is of a kind that is not read here."""
+
+    code = "TS-ERR-140"
+
+
+class ReferenceOutsideRoots(InputError):
+    """A local directory that is not below a configured root."""
+
+    code = "TS-ERR-141"
+
+
+class ReferenceMoved(InputError):
+    """The directory is no longer what the scan was accepted for."""
+
+    code = "TS-ERR-142"
+
+
+class AccessDenied(InputError):
+    """The hub does not give the model to the token of this service."""
+
+    code = "TS-ERR-143"
+
+
+class ModelTooLarge(InputError):
+    """There is more to fetch than the service allows."""
+
+    code = "TS-ERR-144"
+
+
+class BaseNotInferred(InputError):
+    """The subject does not say which base it was tuned from, or says it in a way that names none here."""
+
+    code = "TS-ERR-145"
+
+
 class MachineError(TouchstoneError):
     """Something broke that a retry may mend."""
 
@@ -137,6 +180,12 @@ class StoreError(MachineError):
     """The observation store cannot be written or read."""
 
     code = "TS-ERR-202"
+
+
+class HubUnavailable(MachineError):
+    """A model hub cannot be reached, hangs, answers nonsense or sends damaged files."""
+
+    code = "TS-ERR-203"
 
 
 class Interruption(TouchstoneError):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class Settings(BaseSettings):
@@ -18,6 +19,16 @@ class Settings(BaseSettings):
         memory_budget_bytes: how much memory one model host may use for activations and caches of a batch.
         memory_limit_bytes: address space of a model host; 0 sets no limit.
         threads: threads of a model host; 0 lets torch choose.
+
+    Where models come from (docs/reference/references.md); everything is closed unless it is opened here:
+
+    Attributes:
+        roots: absolute directories below which local models may lie, in the environment separated by `:`.
+        hub_enabled: whether models are fetched from a Hugging Face hub; without it no request leaves this machine.
+        hub_endpoint: address of the hub; None is the library's own.
+        hub_token: sent to the hub; None sends none, not even one that lies about on this machine.
+        hub_timeout_s: seconds that the hub may take to begin an answer.
+        fetch_cap_bytes: size above which a model is not fetched.
     """
 
     model_config = SettingsConfigDict(env_prefix="TOUCHSTONE_", frozen=True)
@@ -28,10 +39,35 @@ class Settings(BaseSettings):
     memory_limit_bytes: int = Field(default=0, ge=0)
     threads: int = Field(default=0, ge=0)
 
+    roots: Annotated[tuple[Path, ...], NoDecode] = ()
+    hub_enabled: bool = False
+    hub_endpoint: str | None = Field(default=None, pattern=r"^https?://[^/\s]+(/[^\s]*)?$")
+    hub_token: SecretStr | None = None
+    hub_timeout_s: float = Field(default=20.0, gt=0)
+    fetch_cap_bytes: int = Field(default=256 * 2**30, ge=1)
+
+    @field_validator("roots", mode="before")
+    @classmethod
+    def _split_roots(cls, value: object) -> object:
+        return tuple(filter(None, value.split(os.pathsep))) if isinstance(value, str) else value
+
+    @field_validator("roots")
+    @classmethod
+    def _absolute_roots(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        relative = [str(root) for root in value if not root.is_absolute()]
+        if relative:
+            raise ValueError(f"roots must be absolute paths, got {relative}")
+        return value
+
     @property
     def store_path(self) -> Path:
         """The observation store of this machine."""
         return self.cache_dir / "observations.sqlite"
+
+    @property
+    def fetched_dir(self) -> Path:
+        """Where models from a hub are kept, in the layout of a Hugging Face cache."""
+        return self.cache_dir / "hub"
 
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
