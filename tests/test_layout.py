@@ -88,7 +88,10 @@ def test_no_detector_can_be_told_what_is_planted() -> None:
     assert not {name: labels for name, labels in found.items() if labels}
 
 
-@pytest.mark.parametrize("module", ["app.cli", "app.core.scanning", "detectors.report", "detectors.stats"])
+@pytest.mark.parametrize(
+    "module",
+    ["app.cli", "app.core.scanning", "app.core.registries.bases", "detectors.report", "detectors.stats"],
+)
 def test_the_command_line_starts_without_torch(module: str) -> None:
     program = f"import sys, {module}; sys.exit(any(name in sys.modules for name in ('torch', 'transformers')))"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=120).returncode == 0

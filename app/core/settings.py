@@ -25,7 +25,7 @@ class Settings(BaseSettings):
     Attributes:
         roots: absolute directories below which local models may lie, in the environment separated by `:`.
         hub_enabled: whether models are fetched from a Hugging Face hub; without it no request leaves this machine.
-        hub_endpoint: address of the hub; None is the library's own.
+        hub_endpoint: address of the hub, without a slash at its end; None is the library's own.
         hub_token: sent to the hub; None sends none, not even one that lies about on this machine.
         hub_timeout_s: seconds that the hub may take to begin an answer.
         fetch_cap_bytes: size above which a model is not fetched.
@@ -41,7 +41,7 @@ class Settings(BaseSettings):
 
     roots: Annotated[tuple[Path, ...], NoDecode] = ()
     hub_enabled: bool = False
-    hub_endpoint: str | None = Field(default=None, pattern=r"^https?://[^/\s]+(/[^\s]*)?$")
+    hub_endpoint: str | None = Field(default=None, pattern=r"^https?://[^/\s@]+(/[^/\s]+)*$")
     hub_token: SecretStr | None = None
     hub_timeout_s: float = Field(default=20.0, gt=0)
     fetch_cap_bytes: int = Field(default=256 * 2**30, ge=1)

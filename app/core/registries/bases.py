@@ -85,8 +85,11 @@ def _text(file: Path) -> str | None:
     """The text of a plain file, if it is there."""
     if not file.is_file():
         return None
-    with file.open("rb") as stream:
-        raw = stream.read(FILE_LIMIT + 1)
+    try:
+        with file.open("rb") as stream:
+            raw = stream.read(FILE_LIMIT + 1)
+    except OSError as error:
+        raise BaseNotInferred(f"{file.name} cannot be read ({error.strerror})") from error
     if len(raw) > FILE_LIMIT:
         raise BaseNotInferred(f"{file.name} is larger than {FILE_LIMIT} bytes")
     return raw.decode("utf-8", errors="replace")

@@ -26,7 +26,7 @@ import httpx2
 from filelock import FileLock
 from huggingface_hub import HfApi, hf_hub_download, set_client_factory
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
-from huggingface_hub.utils import tqdm
+from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]  # exported, unseen by mypy
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.core.registries.reference import COMMIT, HubReference, quoted
@@ -53,7 +53,7 @@ CONNECT_S = 30.0
 OVERHEAD = 3
 """How many times its size a file may send, over all of the library's attempts, before it is given up."""
 
-SPARE_BYTES = 2**30
+SPARE_BYTES = 2**28
 """Disk that must stay free beside what is fetched."""
 
 CHUNK = 2**20
@@ -133,7 +133,7 @@ def download(reference: HubReference, settings: Settings, watch: Callable[[], No
 
     Args:
         reference: with a commit as its revision.
-        watch: called between chunks; what it raises stops the download.
+        watch: called between chunks and while it waits; what it raises stops the download.
 
     Raises:
         MachineError: if the disk does not take it.
@@ -144,12 +144,24 @@ def download(reference: HubReference, settings: Settings, watch: Callable[[], No
         return place
     with _translated(reference, settings):
         place.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(place.with_name(f".{place.name}.lock")):
+        with _alone(place, watch):
             if not place.is_dir():
                 partial = place.with_name(f".{place.name}.partial")
                 _fill(partial, reference, settings, watch)
                 partial.rename(place)
     return place
+
+
+@contextmanager
+def _alone(place: Path, watch: Callable[[], None]) -> Iterator[None]:
+    """Keeps other processes from fetching the same; a process that dies lets go."""
+
+    def give_up() -> bool:
+        watch()
+        return False
+
+    with FileLock(place.with_name(f".{place.name}.lock")).acquire(cancel_check=give_up):
+        yield
 
 
 def place_of(reference: HubReference, settings: Settings) -> Path:
@@ -229,8 +241,10 @@ def _check_size(snapshot: Snapshot, reference: HubReference, settings: Settings)
 
 
 def _fill(partial: Path, reference: HubReference, settings: Settings, watch: Callable[[], None]) -> None:
-    """Fetches what is not there yet. Done file by file: the library's `snapshot_download` takes a directory that is
-    not empty for whole when it cannot reach the hub."""
+    """Fetches what is not there yet, file by file.
+
+    The library's `snapshot_download` takes a directory that is not empty for whole when it cannot reach the hub.
+    """
     snapshot = look_up(reference, settings)
     partial.mkdir(exist_ok=True)
     _check_disk(partial, snapshot.size)
@@ -255,19 +269,19 @@ def _check_disk(directory: Path, needed: int) -> None:
     free = shutil.disk_usage(directory).free
     if free < needed + SPARE_BYTES:
         raise MachineError(
-            f"{quoted(str(directory))} has {free} bytes free, wanted {needed} for the model and {SPARE_BYTES} to spare; "
-            "free some space, then try again"
+            f"{quoted(str(directory))} has {free} bytes free, wanted {needed} for the model and {SPARE_BYTES} to "
+            "spare; free some space, then try again"
         )
 
 
 def _meter(file: HubFile, watch: Callable[[], None]) -> type[tqdm]:
     """A progress bar that shows nothing: it stops a file that sends more than it should, and lets `watch` look."""
 
-    class Meter(tqdm):  # type: ignore[misc, unused-ignore]  # tqdm ships no types
+    class Meter(tqdm):
         received = 0
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs | {"disable": True})
+            super().__init__(*args, **kwargs | {"disable": True})  # type: ignore[no-untyped-call]  # tqdm has no types
 
         def update(self, n: float | None = 1) -> None:
             watch()

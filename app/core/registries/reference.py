@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # exported, unseen by mypy
 
 from app.core.render.visible import visible
 from detectors.errors import ModelReferenceError, ReferenceNotSupported, ReferenceOutsideRoots
@@ -120,8 +120,8 @@ def _hub(rest: str, reference: str) -> HubReference:
         )
     if at and not REVISION.fullmatch(revision):
         raise ModelReferenceError(
-            f"the revision must be a branch, a tag or a commit in letters, digits and '._/+-', got {quoted(reference)}; "
-            "correct what follows the '@', or leave it out for the default branch"
+            f"the revision must be a branch, a tag or a commit in letters, digits and '._/+-', got "
+            f"{quoted(reference)}; correct what follows the '@', or leave it out for the default branch"
         )
     return HubReference(repo, revision or None)
 
