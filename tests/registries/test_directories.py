@@ -165,6 +165,11 @@ def test_a_directory_with_a_name_that_no_reference_can_have(root: Path, local: S
     assert str(refused.value).isprintable()
 
 
+def test_a_directory_that_vanishes_while_it_is_read(root: Path) -> None:
+    with pytest.raises(ModelReferenceError, match="cannot be read"):
+        directories.fingerprint(root / "gone", (root,))
+
+
 def append(model: Path) -> None:
     with (model / "README.md").open("ab") as file:
         file.write(b"x")

@@ -17,6 +17,7 @@ import pytest
 from pydantic import SecretStr
 
 from app.core.registries import hub as hub_module
+from app.core.registries.reference import HubReference
 from app.core.registries.resolving import Pinned, fetch, resolve
 from app.core.scanning import PROJECT
 from app.core.settings import Settings
@@ -139,7 +140,7 @@ def test_access_that_is_taken_away_while_the_scan_waits(hub: Hub, amber: str, on
     refuse = answering(hub, lambda handler: handler.refuse(403, ""), "model.safetensors")
     with refuse, pytest.raises(AccessDenied, match="403"):
         fetch(pinned, online)
-    assert not hub_module.place_of(hub_module.HubReference(AMBER, amber), online).exists()
+    assert not hub_module.place_of(HubReference(AMBER, amber), online).exists()
 
 
 @pytest.mark.parametrize(
@@ -300,7 +301,7 @@ def test_a_file_that_is_not_what_was_listed(
     hub.bodies[name] = body
     with pytest.raises(HubUnavailable, match="try again"):
         fetch(pinned, online)
-    place = hub_module.place_of(hub_module.HubReference(AMBER, amber), online)
+    place = hub_module.place_of(HubReference(AMBER, amber), online)
     assert not place.exists()
     del hub.bodies[name]
     assert {file.name: file.read_bytes() for file in fetch(pinned, online).iterdir()} == FILES
@@ -314,11 +315,12 @@ def test_a_cancelled_download_leaves_nothing_that_looks_whole(hub: Hub, amber: s
     pinned = resolve(f"hf:{AMBER}", online)
     with pytest.raises(ScanCancelled):
         fetch(pinned, online, cancel_at_the_weights)
-    assert not hub_module.place_of(hub_module.HubReference(AMBER, amber), online).exists()
+    assert not hub_module.place_of(HubReference(AMBER, amber), online).exists()
 
 
 FETCHER = """
 import json, sys
+from app.core.registries.reference import HubReference
 from app.core.registries.resolving import Pinned, fetch
 from app.core.settings import Settings
 print(fetch(Pinned.model_validate_json(sys.argv[1]), Settings(**json.loads(sys.argv[2]))), flush=True)
