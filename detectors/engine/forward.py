@@ -47,8 +47,8 @@ MAX_BATCH_TOKENS = 1024
 """Tokens computed in one pass: enough to saturate the matrix multiplications, few enough to stay in cache."""
 MIN_BATCH_TOKENS = 256
 """Fewer are not worth a pass of their own, even where a worker has nothing to do."""
-ROWS_A_WORKER = 32
-"""Answers that go on together: fewer read the weights again and again for little."""
+ROWS_A_WORKER = 64
+"""Answers that are worth a worker of their own: below, reading the weights takes longer than multiplying."""
 BATCHES_A_WORKER = 2
 """So many passes each worker should get, so that none waits long for the last."""
 
@@ -137,7 +137,7 @@ class Engine:
             return
         for chunk in self._rows_together(asked):
             parts = list(self._parts({index: asked[index] for index in chunk}, partial(prefill, self._network)))
-            shares = _deal(parts, min(self._crew.size, 1 + len(chunk) // ROWS_A_WORKER))
+            shares = _deal(parts, min(self._crew.size, max(1, len(chunk) // ROWS_A_WORKER)))
             found = [self._crew.submit(self._go_on, [part for _, part in share]) for share in shares]
             for share, answers in zip(shares, found, strict=True):
                 yield from zip(chain.from_iterable(members for members, _ in share), answers.result(), strict=True)
