@@ -24,11 +24,12 @@ TouchstoneError
 ├── MachineError              something broke that a retry may mend (exit code 3)
 │   ├── HostError             a model host crashed, hung or answered nonsense
 │   ├── StoreError            the observation store cannot be written or read
-│   └── HubUnavailable        a model hub cannot be reached, hangs, or sends damaged files
+│   ├── HubUnavailable        a model hub cannot be reached, hangs, or sends damaged files
+│   └── DatabaseUnavailable   the database cannot be reached, or stays locked
 └── Interruption              not a fault: the scan was told to stop
     ├── ScanCancelled
     ├── BudgetExceeded        a detector returns `inconclusive` with what it has
-    └── Pending               an observation is not known yet; only the runner catches it
+    └── LeaseLost             another worker took over, because this one was silent for too long
 """
 
 from __future__ import annotations
@@ -188,6 +189,12 @@ class HubUnavailable(MachineError):
     code = "TS-ERR-203"
 
 
+class DatabaseUnavailable(MachineError):
+    """The database cannot be reached, or stayed locked; a later try may succeed."""
+
+    code = "TS-ERR-204"
+
+
 class Interruption(TouchstoneError):
     """Not a fault: the scan was told to stop."""
 
@@ -206,7 +213,7 @@ class BudgetExceeded(Interruption):
     code = "TS-ERR-302"
 
 
-class Pending(Interruption):
-    """An observation is not known yet."""
+class LeaseLost(Interruption):
+    """The piece of work belongs to another worker by now; what this one still does of it counts for nothing."""
 
     code = "TS-ERR-303"

@@ -111,6 +111,10 @@ class Host:
                 raise HostError("the model host's greeting is not one; the model cannot be scanned") from error
             raise
 
+    def watch_with(self, watch: Callable[[], None]) -> None:
+        """From now on calls `watch` while waiting: another scan uses this host."""
+        self._watch = watch
+
     def observe(self, requests: Sequence[Request]) -> list[Arrays]:
         """One observation a request, checked to be what was asked for."""
         reads: list[Read] = list(dict.fromkeys(request.read for request in requests))

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from detectors.suites import SUITES, Suite
 from workers.estimate import estimate
 from workers.machine import NATIVE_BFLOAT16, preferred_device, preferred_dtype, processor_flags
 from workers.observer import Observer
+from workers.progress import Tracker
 from workers.replay import answers, load_finding
 from workers.scan import Pair, make_observer, open_pair, scan
 
@@ -77,8 +79,12 @@ def run_scan(job: Job, watch: Callable[[], None]) -> None:
     suite = SUITES[job["suite"]]
     with _observer(job, watch) as (pair, observer):
         seconds = {"gate": round(time.monotonic() - started, 1)}
-        tracker = _Tracker(observer, suite)
-        observer.progress = tracker.report
+        tracker = Tracker(
+            observer,
+            suite,
+            on_phase=lambda name: tell("phase", name=name),
+            on_reading=lambda reading: tell("progress", **asdict(reading)),
+        )
         expected = TypeAdapter(tuple[ExpectedBehaviour, ...]).validate_python(job.get("expected") or ())
         report = scan(
             pair,
@@ -138,26 +144,6 @@ TASKS: dict[str, Callable[[Job, Callable[[], None]], None]] = {
     "replay": run_replay,
     "doctor": run_doctor,
 }
-
-
-class _Tracker:
-    """Turns an observer's meter into progress events with the time left."""
-
-    def __init__(self, observer: Observer, suite: Suite) -> None:
-        self._meter = observer.meter
-        self._total = suite.work
-        self._phase = ""
-
-    def announce(self, name: str) -> None:
-        self._phase = name
-        tell("phase", name=name)
-
-    def report(self) -> None:
-        meter = self._meter
-        self._total = max(self._total, meter.work)
-        pace = meter.host_seconds / meter.computed_work if meter.computed_work else None
-        left = None if pace is None else round(pace * (self._total - meter.work), 1)
-        tell("progress", phase=self._phase, done=round(meter.work), total=round(self._total), eta_s=left)
 
 
 @contextmanager

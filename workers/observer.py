@@ -84,6 +84,7 @@ class Observer:
         resident: how many hosts may run at once; with one, the other is ended first.
         budget_seconds: after which `BudgetExceeded` is raised before the next message; None for no limit.
         watch: called between messages; may raise `ScanCancelled`.
+        end_host: what becomes of a sound host when the scan is over; by default it is ended.
 
     Attributes:
         progress: called after every message and every answer from the store; reads the meter.
@@ -99,11 +100,12 @@ class Observer:
         resident: int = 2,
         budget_seconds: float | None = None,
         watch: Callable[[], None] = lambda: None,
+        end_host: Callable[[Role, Host], None] = lambda role, host: host.end(),
     ) -> None:
         self._models = models
         self.dtype = dtype
         self._store = store
-        self._start_host = start_host
+        self._start_host, self._end_host = start_host, end_host
         self._resident = resident
         self._deadline = None if budget_seconds is None else time.monotonic() + budget_seconds
         self._watch = watch
@@ -131,7 +133,7 @@ class Observer:
         )
         self.progress()
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in known}
-        known |= self._observe(plan.role, missing)
+        known |= self.compute(plan.role, list(missing.values())) if missing else {}
         asked = zip(plan.tokens, plan.reads(), keys, strict=True)
         return [spelling.fold(tokens, read, known[key]) for tokens, read, key in asked]
 
@@ -173,9 +175,9 @@ class Observer:
         return texts
 
     def end(self) -> None:
-        """Ends all hosts."""
+        """Ends all hosts, or hands them back."""
         for role in list(self._hosts):
-            self._hosts.pop(role).end()
+            self._end_host(role, self._hosts.pop(role))
 
     def _facts(self, role: Role) -> ModelFacts:
         fields = self._kept(role, "facts", None, lambda host: asdict(host.facts()))
@@ -200,22 +202,25 @@ class Observer:
             self._store.put(known)
         return json.loads(known[key])
 
-    def _observe(self, role: Role, missing: dict[str, Request]) -> dict[str, Arrays]:
+    def compute(self, role: Role, requests: Sequence[Request]) -> dict[str, Arrays]:
+        """Lets the role's host answer requests, and stores each message's answers at once; arrays by key.
+
+        Raises:
+            HostError: if the host fails again and again.
+            ContextTooLong: if a request is longer than the window.
+        """
         found: dict[str, Arrays] = {}
-        ordered = sorted(missing, key=lambda key: (missing[key].read.kind, missing[key].tokens))
-        costs = _costs([missing[key] for key in ordered])
-        for part in _messages(costs):
+        for part in in_messages(requests):
             self._check_budget()
-            keys = ordered[part]
-            requests = [missing[key] for key in keys]
             started = time.monotonic()
-            answers = self._on_host(role, partial(Host.observe, requests=requests))
+            answers = self._on_host(role, partial(Host.observe, requests=part))
             self.meter.host_seconds += time.monotonic() - started
-            self._store.put({key: pack(arrays) for key, arrays in zip(keys, answers, strict=True)})
-            found |= dict(zip(keys, answers, strict=True))
-            self.meter.forward_tokens += sum(costs[part])
+            told = dict(zip((request.key() for request in part), answers, strict=True))
+            self._store.put({key: pack(arrays) for key, arrays in told.items()})
+            found |= told
+            self.meter.forward_tokens += sum(_costs(part))
             self.meter.generated_tokens += sum(len(arrays["tokens"]) for arrays in answers if "tokens" in arrays)
-            work = sum(WORK[request.read.kind] for request in requests)
+            work = sum(WORK[request.read.kind] for request in part)
             self.meter.work += work
             self.meter.computed_work += work
             self.progress()
@@ -243,7 +248,7 @@ class Observer:
     def _host(self, role: Role) -> Host:
         if role not in self._hosts:
             while len(self._hosts) >= self._resident:
-                self._hosts.pop(next(iter(self._hosts))).end()
+                self._end(next(iter(self._hosts)))
             self._hosts[role] = self._start_host(role)
             self.isolation, self.device = self._hosts[role].isolation, self._hosts[role].device
         return self._hosts[role]
@@ -261,12 +266,16 @@ def _costs(requests: Sequence[Request]) -> list[int]:
     return costs
 
 
-def _messages(costs: Sequence[int]) -> Iterator[slice]:
-    first, filled = 0, 0
-    for at, cost in enumerate(costs):
-        if at > first and filled + cost > MESSAGE_TOKENS:
-            yield slice(first, at)
-            first, filled = at, 0
+def in_messages(requests: Sequence[Request]) -> Iterator[list[Request]]:
+    """Requests in the order that shares most prefixes, cut into messages."""
+    ordered = sorted(requests, key=lambda request: (request.read.kind, request.tokens))
+    part: list[Request] = []
+    filled = 0
+    for request, cost in zip(ordered, _costs(ordered), strict=True):
+        if part and filled + cost > MESSAGE_TOKENS:
+            yield part
+            part, filled = [], 0
+        part.append(request)
         filled += cost
-    if first < len(costs):
-        yield slice(first, len(costs))
+    if part:
+        yield part

@@ -71,6 +71,14 @@ class Pair:
         weights = (self.subject.card.parameters + self.base.card.parameters) * BYTES[dtype]
         return weights + 2 * settings.memory_budget_bytes
 
+    def resident(self, dtype: str, settings: Settings) -> int:
+        """How many of both hosts fit into memory at once, at least one."""
+        return 2 if self.memory_bytes(dtype, settings) < psutil.virtual_memory().available else 1
+
+    def models(self) -> dict[Role, ModelId]:
+        """Both by their contents."""
+        return {"subject": ModelId(self.subject.card.content_digest), "base": ModelId(self.base.card.content_digest)}
+
 
 def open_pair(model: Path, base: Path, base_name: str | None) -> Pair:
     """Subject and base, checked before anything heavy runs.
@@ -93,17 +101,20 @@ def make_observer(
     budget_seconds: float | None = None,
 ) -> Observer:
     """An observer that starts hosts of the pair when it needs them."""
-    environment = host_environment(str(PROJECT))
-    fits = pair.memory_bytes(dtype, settings) < psutil.virtual_memory().available
     return Observer(
-        {"subject": ModelId(pair.subject.card.content_digest), "base": ModelId(pair.base.card.content_digest)},
+        pair.models(),
         dtype,
         store,
-        lambda role: Host(pair.host_spec(role, dtype, device, settings), environment, watch),
-        resident=2 if fits else 1,
+        lambda role: start_host(pair.host_spec(role, dtype, device, settings), watch),
+        resident=pair.resident(dtype, settings),
         budget_seconds=budget_seconds,
         watch=watch,
     )
+
+
+def start_host(spec: HostSpec, watch: Callable[[], None]) -> Host:
+    """A model host with an environment of its own."""
+    return Host(spec, host_environment(str(PROJECT)), watch)
 
 
 def scan(

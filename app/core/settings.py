@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -29,6 +29,17 @@ class Settings(BaseSettings):
         hub_token: sent to the hub; None sends none, not even one that lies about on this machine.
         hub_timeout_s: seconds that the hub may take to begin an answer.
         fetch_cap_bytes: size above which a model is not fetched.
+
+    The service (docs/reference/settings.md):
+
+    Attributes:
+        data_dir: the database and the reports of one machine live below it.
+        database_url: `sqlite:///PATH` or `postgresql://…`; None is SQLite below `data_dir`.
+        broker_url: Redis or Valkey (`redis://…`), or RabbitMQ (`amqp://…`).
+        blob_url: where reports are kept, anything that fsspec can write; None is a directory below `data_dir`.
+        lease_s: seconds that a worker's claim on a piece of work lasts unless it is renewed.
+        tick_s: seconds between two looks for lost work and lost messages.
+        device, dtype: of scans by this worker: `auto`, `cpu` or `cuda`; `auto`, `float32` or `bfloat16`.
     """
 
     model_config = SettingsConfigDict(env_prefix="TOUCHSTONE_", frozen=True)
@@ -46,6 +57,15 @@ class Settings(BaseSettings):
     hub_timeout_s: float = Field(default=20.0, gt=0)
     fetch_cap_bytes: int = Field(default=256 * 2**30, ge=1)
 
+    data_dir: Path = Path.home() / ".local" / "share" / "touchstone"
+    database_url: SecretStr | None = None
+    broker_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    blob_url: str | None = None
+    lease_s: float = Field(default=30.0, gt=0)
+    tick_s: float = Field(default=10.0, gt=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+
     @field_validator("roots", mode="before")
     @classmethod
     def _split_roots(cls, value: object) -> object:
@@ -58,6 +78,18 @@ class Settings(BaseSettings):
         if relative:
             raise ValueError(f"roots must be absolute paths, got {relative}")
         return value
+
+    @property
+    def database(self) -> str:
+        """The database's URL, password and all."""
+        if self.database_url is None:
+            return f"sqlite:///{self.data_dir / 'touchstone.sqlite'}"
+        return self.database_url.get_secret_value()
+
+    @property
+    def blobs(self) -> str:
+        """Where reports are kept."""
+        return self.blob_url or str(self.data_dir / "blobs")
 
     @property
     def store_path(self) -> Path:

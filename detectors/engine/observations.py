@@ -159,7 +159,7 @@ class ModelFacts:
 class Ask(Protocol):
     """How a detector observes. Answers come in the order of the plan.
 
-    Every method may raise `ScanCancelled`, `BudgetExceeded`, or `Pending`, which only the runner catches.
+    Every method may raise `ScanCancelled`, `BudgetExceeded`, or `LeaseLost`; a detector catches the second at most.
     """
 
     @property

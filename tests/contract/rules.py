@@ -17,7 +17,7 @@ from detectors.catalog import CATALOG
 from detectors.engine.grid import observe_grid
 from detectors.engine.invented import InventedAsk
 from detectors.engine.observations import Arrays, Ask, Role
-from detectors.errors import BudgetExceeded, Pending, ScanCancelled
+from detectors.errors import BudgetExceeded, LeaseLost, ScanCancelled
 from detectors.findings import DetectorResult, Usage, draw_findings
 from detectors.methods.working_rate import WorkingRate
 from detectors.suites import Suite
@@ -208,7 +208,7 @@ def budget_used_up_is_inconclusive(subject: Subject) -> None:
 
 
 def interruptions_pass_through(subject: Subject) -> None:
-    for error in (ScanCancelled("cancelled"), Pending("not yet")):
+    for error in (ScanCancelled("cancelled"), LeaseLost("not yet")):
         with alone(subject), pytest.raises(type(error)):
             run_detectors(SUITE, half_way(subject, error), 1)
 

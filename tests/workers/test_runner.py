@@ -15,7 +15,7 @@ from detectors.errors import (
     BudgetExceeded,
     ContextTooLong,
     HostError,
-    Pending,
+    LeaseLost,
     ScanCancelled,
     StoreError,
     TemplateError,
@@ -93,7 +93,7 @@ def test_a_failure_tells_its_kind_and_place(stage: Callable[..., tuple[Scripted,
     assert len(reason) == 1000
 
 
-@pytest.mark.parametrize("error", [ScanCancelled("stop"), Pending("later"), StoreError("disk full")])
+@pytest.mark.parametrize("error", [ScanCancelled("stop"), LeaseLost("later"), StoreError("disk full")])
 def test_what_ends_a_scan_passes_through(stage: Callable[..., tuple[Scripted, Scripted]], error: Exception) -> None:
     _, later = stage(error=error)
     with pytest.raises(type(error)):
