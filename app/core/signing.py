@@ -53,7 +53,7 @@ class Signature(BaseModel):
 class Envelope(BaseModel):
     """A DSSE envelope as its JSON has it."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=None)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     payload: str
     payload_type: str = Field(alias="payloadType")
@@ -80,11 +80,15 @@ def create_key(path: Path) -> Path:
         SigningKeyError: if either file is there already or cannot be written; nothing is overwritten.
     """
     key = Ed25519PrivateKey.generate()
-    public = path.with_suffix(f".pub{path.suffix}")
+    public = path.parent / f"{path.stem}.pub{path.suffix}"
     private_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     public_pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    for file, content, mode in ((path, private_pem, 0o600), (public, public_pem, 0o644)):
-        _write_new(file, content, mode)
+    _write_new(path, private_pem, 0o600)
+    try:
+        _write_new(public, public_pem, 0o644)
+    except SigningKeyError:
+        path.unlink()
+        raise
     return public
 
 

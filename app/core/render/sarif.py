@@ -4,7 +4,7 @@ A plain dictionary: the tests hold it against the official schema, which says mo
 that was not fully evaluated has a result of kind `open`, a notification for each detector that is missing, and an
 invocation that was not successful, so that an empty list of findings is never read as a pass.
 
-In messages SARIF has links, `[text](target)`, and placeholders, `{0}`: text that is not ours is kept from making either.
+In messages SARIF has links, `[text](target)`, and placeholders, `{0}`; text that is not ours can make neither.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _digests(card: ModelCard) -> dict[str, str]:
 
 
 def _uri(reference: str) -> str:
-    """A reference as a URI of its own: an absolute path as a file, never another host; anything else as a relative one."""
+    """A reference as a URI: an absolute path as a file, never another host; anything else as a relative path."""
     path = quote(visible(reference).lstrip("/"), "/@")
     return f"file:///{path}" if reference.startswith("/") else path
 

@@ -10,18 +10,20 @@ annotations of the descriptor `scan`. A check that was not evaluated is among `f
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from app.core.render.checks import Check, State, checks
 from app.core.render.visible import visible
 from detectors.errors import StatementError
-from detectors.report import Decision, ModelCard, Report, Verdict
+from detectors.report import VERDICTS, Decision, ModelCard, Report, Verdict
 
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
+StatementType = Literal["https://in-toto.io/Statement/v1"]
+PredicateType = Literal["https://in-toto.io/attestation/test-result/v0.1"]
+STATEMENT_TYPE: StatementType = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE: PredicateType = "https://in-toto.io/attestation/test-result/v0.1"
 
 Result = Literal["PASSED", "WARNED", "FAILED"]
 RESULTS: dict[Verdict, Result] = {
@@ -61,24 +63,32 @@ class Predicate(_Field):
 
 
 class Statement(_Field):
-    """Who was tested, how, and with what result."""
+    """What was scanned, how, and with what verdict."""
 
-    type: Literal["https://in-toto.io/Statement/v1"] = Field(STATEMENT_TYPE, alias="_type")
+    type: StatementType = Field(STATEMENT_TYPE, alias="_type")
     subject: tuple[ResourceDescriptor, ...] = Field(min_length=1)
-    predicate_type: Literal["https://in-toto.io/attestation/test-result/v0.1"] = PREDICATE_TYPE
+    predicate_type: PredicateType = PREDICATE_TYPE
     predicate: Predicate
 
     @property
     def scan(self) -> dict[str, Any]:
-        """What the descriptor `scan` says: verdict, reason, policy, suite, time. Empty where another tool tested."""
+        """What the descriptor `scan` says: verdict, reason, policy, suite, time."""
         return next((it.annotations for it in self.predicate.configuration if it.name == "scan"), {})
 
     @property
-    def verdict(self) -> Verdict | None:
-        """The verdict in full, where it agrees with the result; None where the statement has no verdict of ours."""
+    def verdict(self) -> Verdict:
+        """The verdict in full, of which the predicate's result is the short form."""
+        return cast(Verdict, self.scan["verdict"])
+
+    @model_validator(mode="after")
+    def _one_story(self) -> Self:
+        """A statement with another result than its verdict, or with none, is not one of a scan."""
         verdict = self.scan.get("verdict")
-        known = isinstance(verdict, str) and verdict in get_args(Verdict)
-        return cast(Verdict, verdict) if known and RESULTS[cast(Verdict, verdict)] == self.predicate.result else None
+        if verdict not in VERDICTS or RESULTS[verdict] != self.predicate.result:
+            raise ValueError(
+                f"its scan must name the verdict that is {self.predicate.result}, got {ascii(verdict)[:40]}"
+            )
+        return self
 
 
 def build_statement(report: Report, decision: Decision) -> Statement:
