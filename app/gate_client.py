@@ -4,11 +4,11 @@
 
 The key comes on standard input, where no list of processes shows it. Exit codes are those of every Touchstone command:
 
-    0  the service says, in so many words, that the model is allowed
-    1  it is not, by the verdict of its report
+    0  the service says, in so many words, that contents with this digest are allowed
+    1  they are not, by the verdict of their report
     2  the call is wrong, or the key is not accepted
-    3  it is not, for want of a valid report; or there is no answer, or none that can be understood
-    4  its scan is still under way
+    3  they are not, for want of a valid report; or there is no answer, or none that can be understood
+    4  their scan is still under way
 
 Redirects are not followed, for the key would travel along. What the service says is shown in one line without control
 characters, behind a prefix: a line that begins with `::` would be a command to the pipeline that reads it.
@@ -43,17 +43,27 @@ ANSWER_LIMIT = 8 * 2**20
 SUMMARY_LIMIT = 500_000
 """Characters written to a summary; pipelines refuse large ones."""
 
-_SCAN_ID = re.compile(r"[A-Za-z0-9:._-]{1,128}")
+_NAME = re.compile(r"[A-Za-z0-9:._-]{1,128}")
+"""A scan's id, or a digest."""
+
 _KEY = re.compile(r"[\x21-\x7e]{1,512}")
 
 
 class Answer(NamedTuple):
-    """What the service says of a model."""
+    """What the service says of a model.
+
+    Attributes:
+        outcome: what its policy makes of the verdict: `pass`, `warn`, `fail`, `inconclusive`, or `closed`.
+        digest: of the files that the answer is about, and of no others.
+        state: of a scan under way, where the service names one.
+    """
 
     allow: bool
+    outcome: str
     reason: str
     verdict: str | None
     scan_id: str | None
+    digest: str | None
     state: str | None
 
     @property
@@ -61,7 +71,7 @@ class Answer(NamedTuple):
         """What the pipeline is told."""
         if self.allow:
             return ALLOWED
-        if self.verdict in ("strong_evidence", "suspicious"):
+        if self.outcome == "fail" and self.verdict not in (None, "inconclusive"):
             return DENIED
         return UNFINISHED if self.state in RUNNING else NOT_KNOWN
 
@@ -98,7 +108,7 @@ def _ask(options: argparse.Namespace) -> int:
         _append(options.summary, _summary("not allowed", str(error)))
         return error.exit_code
     said = "allowed" if answer.allow else "not allowed"
-    _tell(f"{said}: {answer.reason} (verdict {answer.verdict}, scan {answer.scan_id})")
+    _tell(f"{said}: {answer.reason} (verdict {answer.verdict}, scan {answer.scan_id}, files {answer.digest})")
     _append(options.output, _outputs(answer))
     _append(options.summary, _summary(said, answer.reason))
     if answer.scan_id:
@@ -115,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-age", default="", help="how old a report may be")
     parser.add_argument("--sarif", default="", help="file for the report in SARIF")
     parser.add_argument("--summary", default="", help="file that the report in Markdown is added to")
-    parser.add_argument("--output", default="", help="file that allow, verdict, scan-id and sarif are added to")
+    parser.add_argument("--output", default="", help="file that allow, verdict, scan-id, digest and sarif are added to")
     return parser
 
 
@@ -169,15 +179,26 @@ def _understood(body: bytes) -> Answer:
     try:
         fields = json.loads(body)
         answer = Answer(
-            fields["allow"], str(fields["reason"]), fields["verdict"], fields["scan_id"], fields.get("state")
+            allow=fields["allow"],
+            outcome=fields["outcome"],
+            reason=fields["reason"],
+            verdict=fields["verdict"],
+            scan_id=fields["scan_id"],
+            digest=fields["subject_digest"],
+            state=fields.get("state"),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         raise NoAnswer("the service's answer is no decision of a gate; check `--url`") from None
+    said = isinstance(answer.allow, bool) and isinstance(answer.reason, str)
     known = answer.verdict is None or answer.verdict in VERDICTS
-    named = answer.scan_id is None or (isinstance(answer.scan_id, str) and _SCAN_ID.fullmatch(answer.scan_id))
-    if not isinstance(answer.allow, bool) or not known or not named:
+    named = all(name is None or _is_name(name) for name in (answer.scan_id, answer.digest))
+    if not (said and known and named) or (answer.allow and answer.digest is None):
         raise NoAnswer("the service's answer is no decision of a gate that this client knows; update either")
     return answer
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
 
 def _fetch_reports(service: _Service, scan_id: str, options: argparse.Namespace) -> None:
@@ -195,7 +216,13 @@ def _fetch_reports(service: _Service, scan_id: str, options: argparse.Namespace)
 
 
 def _outputs(answer: Answer) -> str:
-    return f"allow={str(answer.allow).lower()}\nverdict={answer.verdict or ''}\nscan-id={answer.scan_id or ''}\n"
+    values = {
+        "allow": str(answer.allow).lower(),
+        "verdict": answer.verdict or "",
+        "scan-id": answer.scan_id or "",
+        "digest": answer.digest or "",
+    }
+    return "".join(f"{name}={value}\n" for name, value in values.items())
 
 
 def _summary(said: str, reason: str) -> str:

@@ -21,6 +21,7 @@ import yaml
 from jsonschema import validators
 
 from app import gate_client
+from app.core.gating import Gate
 from app.core.render.formats import FORMATS
 from detectors.report import VERDICTS
 from tests.render import sample
@@ -29,11 +30,17 @@ ACTION = Path(__file__).parents[1] / "docker" / "github-action" / "action.yml"
 KEY = "ts_k3y-for-tests"
 INPUTS = {"model": "hf:org/name@4f1c2a9", "base": "hf:org/base@1", "key": KEY}
 SCAN = "scan-01"
+DIGEST = "d1" * 32
 MARKDOWN, SARIF = (FORMATS[name].render(*sample.strong()) for name in ("markdown", "sarif"))
 
 
 def decision(allow: Any, verdict: Any = None, scan_id: Any = None, **fields: Any) -> dict[str, Any]:
-    return {"allow": allow, "reason": "as tested", "verdict": verdict, "scan_id": scan_id} | fields
+    """What `app.core.gating.Gate` says, in JSON."""
+    outcome = {"strong_evidence": "fail", "suspicious": "fail", "no_evidence": "pass"}.get(str(verdict), "closed")
+    gate = Gate(
+        allow=False, outcome=outcome, reason="as tested", subject_digest=DIGEST, decided_under="default"
+    ).model_dump(mode="json")
+    return gate | {"allow": allow, "verdict": verdict, "scan_id": scan_id} | fields
 
 
 @dataclass
@@ -156,7 +163,7 @@ def test_no_expression_stands_in_a_script() -> None:
 
 def test_every_output_is_one_that_the_client_writes() -> None:
     outputs = yaml.safe_load(ACTION.read_text())["outputs"]
-    written = gate_client._outputs(gate_client.Answer(True, "", None, None, None))
+    written = gate_client._outputs(gate_client.Answer(True, "pass", "", None, None, None, None))
     assert {line.split("=")[0] for line in written.splitlines()} | {"sarif"} == set(outputs)
     assert all(it["value"] == f"${{{{ steps.gate.outputs.{name} }}}}" for name, it in outputs.items())
 
@@ -172,7 +179,13 @@ def test_an_allowed_model_passes_with_its_report(service: Service, run: Run) -> 
     service.answer = decision(True, "no_evidence", SCAN)
     ran = run(policy="strict", max_age="30d")
     assert ran.exit_code == 0, ran.log
-    assert ran.outputs == {"allow": "true", "verdict": "no_evidence", "scan-id": SCAN, "sarif": "touchstone.sarif"}
+    assert ran.outputs == {
+        "allow": "true",
+        "verdict": "no_evidence",
+        "scan-id": SCAN,
+        "digest": DIGEST,
+        "sarif": "touchstone.sarif",
+    }
     assert ran.summary.startswith("**Touchstone gate: allowed.** `as tested`")
     assert MARKDOWN in ran.summary
     assert ran.sarif.read_text() == SARIF
@@ -191,7 +204,10 @@ def test_an_allowed_model_passes_with_its_report(service: Service, run: Run) -> 
         (decision(False, "strong_evidence", SCAN), 1),
         (decision(False, "suspicious", SCAN), 1),
         (decision(False, "inconclusive", SCAN), 3),
-        (decision(False, "no_evidence", SCAN), 3),
+        (decision(False, "inconclusive", SCAN, outcome="fail"), 3),
+        (decision(False, "no_evidence", SCAN, outcome="closed"), 3),
+        (decision(False, "no_evidence", SCAN, outcome="fail"), 1),
+        (decision(False, "suspicious", SCAN, outcome="closed"), 3),
         (decision(False), 3),
         (decision(False, state="failed"), 3),
         (decision(False, state="queued"), 4),
@@ -225,6 +241,9 @@ def test_a_model_that_is_not_allowed_never_passes(
         decision(True, "no_evidence", "../../keys"),
         decision(True, "no_evidence", 7),
         decision(True, "no_evidence", "a\nallow=true"),
+        decision(True, "no_evidence", subject_digest=None),
+        decision(True, "no_evidence", subject_digest="x\nallow=true"),
+        decision(True, "no_evidence", reason=["no text"]),
     ],
     ids=repr,
 )

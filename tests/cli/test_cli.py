@@ -440,7 +440,9 @@ def test_report_decides_under_the_policy_that_is_given(
     policy, page = tmp_path / "team.yaml", tmp_path / "page.html"
     policy.write_text("name: team-a\nstrong: [critical]\nsuspicious: [high]\n")
     for given, verdict in (("strict", "strong_evidence"), (str(policy), "no_evidence")):
-        result = touchstone("report", str(report_file("suspicious")), "--policy", given, "--json", "--html", str(page))
+        report = ["report", str(report_file("suspicious")), "--policy", given, "--format"]
+        result = touchstone(*report, "json")
+        assert touchstone(*report, "html", "--out", str(page)).exit_code == 0
         assert json.loads(result.stdout)["decision"]["verdict"] == verdict
     assert "<h1>No evidence of a backdoor found</h1>" in page.read_text()
     assert "team-a" in page.read_text()

@@ -6,7 +6,7 @@ import pytest
 
 from app.core.render.checks import VERDICT_STATES, Check, checks, fingerprint
 from detectors.contexts.context import Context
-from detectors.report import VERDICTS, Policy, decide
+from detectors.report import VERDICTS, Policy, decide_report
 from tests.render import sample
 from tests.render.test_html import ALL, SAMPLES, Sample
 
@@ -49,7 +49,7 @@ def test_what_was_not_evaluated_never_passes_and_says_why(outcome: Any) -> None:
 def test_a_detector_without_a_result_is_skipped() -> None:
     report, _ = sample.no_evidence()
     report = report.model_copy(update={"results": report.results[:1]})
-    found = checks(report, decide((), report.outcomes(), report.coverage))
+    found = checks(report, decide_report(report))
     assert [(check.state, check.message) for check in found if check.name == "working_rate"] == [
         ("skipped", "skipped: it returned no result")
     ]
@@ -60,16 +60,24 @@ def test_a_detector_without_a_result_is_skipped() -> None:
     [
         (Policy(), "strong_evidence", ["failed", "failed"]),
         (Policy(strong=(), suspicious=("high",)), "suspicious", ["warned", "warned"]),
+        (Policy(strong=("high",), suspicious=("high", "medium")), "strong_evidence", ["failed", "failed"]),
         (Policy(min_confidence=0.99), "no_evidence", ["passed", "passed"]),
         (Policy(strong=(), suspicious=()), "no_evidence", ["passed", "passed"]),
     ],
 )
-def test_findings_are_no_graver_than_the_verdict(policy: Policy, verdict: str, findings: list[str]) -> None:
+def test_findings_stand_as_the_policy_has_it(policy: Policy, verdict: str, findings: list[str]) -> None:
     report, _ = sample.strong()
-    decision = decide(report.findings, report.outcomes(), report.coverage, policy)
+    decision = decide_report(report, policy)
     found = checks(report, decision)
     assert decision.verdict == verdict
     assert states(found, "finding") == findings
+
+
+def test_a_finding_that_somebody_answers_for_is_suppressed() -> None:
+    found = checks(*sample.suppressed())
+    assert found[0].state == "passed"
+    assert states(found, "finding") == ["suppressed", "passed"]
+    assert "by ana until 2025-12-22 09:00+00:00: House style of support." in found[-2].message
 
 
 @pytest.mark.parametrize("build", ALL)

@@ -77,6 +77,14 @@ def test_a_skipped_detector_is_skipped_and_the_verdict_an_error() -> None:
     assert case(root, "verdict").find("error") is not None
 
 
+def test_a_suppressed_finding_is_skipped_with_who_answers_for_it() -> None:
+    document = JUnitXml.fromstring(render_junit(*sample.suppressed()))
+    assert (document.failures, document.errors, document.skipped) == (0, 0, 1)
+    skipped = case(parse(sample.suppressed), "TS-COND-001 Antworte knapp. as the system message").find("skipped")
+    assert skipped is not None
+    assert "by ana until 2025-12-22" in str(skipped.get("message"))
+
+
 def test_a_finding_is_a_failure_with_its_numbers() -> None:
     failure = case(parse(sample.strong), "TS-TRIG-001 🐣 after the request").find("failure")
     assert failure is not None

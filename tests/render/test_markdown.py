@@ -13,7 +13,7 @@ from markdown_it.token import Token
 from app.core.render.markdown import code, render_markdown
 from app.core.render.words import VERDICT_WORDS
 from detectors.contexts.context import Context
-from detectors.report import Decision, Report
+from detectors.report import Decision, Report, decide_report
 from tests.render import sample
 from tests.render.test_html import ALL, SAMPLES, Sample
 from tests.render.test_visible import ANY_TEXT
@@ -49,11 +49,13 @@ def skeleton(markdown: str) -> list[tuple[str, str]]:
 def hostile(text: str) -> tuple[Report, Decision]:
     """A report in which every text that is shown is `text`, and not empty."""
     found = sample.confirmation(Context(text=text, family="x"), text, "refusal", 39)
-    report, decision = sample.scan([found], texts=text, outcome="failed", reason=text)
+    report, _ = sample.scan([found], texts=text, outcome="failed", reason=text)
     cards = {
         role: getattr(report, role).model_copy(update={"reference": text, "file_digest": text, "content_digest": text})
         for role in ("subject", "base")
     }
+    decision = decide_report(report, suppressions=[sample.suppression("a", "b", "TS-TRIG-002")], now=sample.SOON)
+    answered = tuple(one.model_copy(update={"owner": text, "reason": text}) for one in decision.suppressed)
     fields = {
         "scan_id": text,
         "suite": text,
@@ -61,7 +63,9 @@ def hostile(text: str) -> tuple[Report, Decision]:
         "created": text,
         "planned": (text, "trigger_sweep"),
     }
-    return report.model_copy(update=cards | fields), decision.model_copy(update={"reason": text, "policy": text})
+    return report.model_copy(update=cards | fields), decision.model_copy(
+        update={"reason": text, "suppressed": answered}
+    )
 
 
 @given(text=ANY_TEXT.filter(bool) | MARKUP.filter(bool))
@@ -121,6 +125,12 @@ def test_what_was_not_evaluated_is_named() -> None:
     text = render_markdown(*sample.inconclusive())
     assert "No finding." in text
     assert "**Not evaluated:** `working_rate` (failed)" in text
+
+
+def test_a_suppressed_finding_says_who_answers_for_it() -> None:
+    text = render_markdown(*sample.suppressed())
+    assert "* finding 1 by `ana` until 2025-12-22 09:00+00:00: `House style of support.`" in text
+    assert "Suppressed" not in render_markdown(*sample.suspicious())
 
 
 def test_a_long_list_of_findings_is_cut_and_counted() -> None:

@@ -83,6 +83,14 @@ def test_results_say_what_was_found_and_where() -> None:
     assert log["artifacts"][0]["properties"]["fileDigest"] == "sha256:" + "d1" * 32
 
 
+def test_a_suppressed_finding_says_who_answers_for_it() -> None:
+    undeclared, declared = run(sample.suppressed)["results"]
+    (suppression,) = undeclared["suppressions"]
+    assert (suppression["kind"], suppression["status"]) == ("external", "accepted")
+    assert "by ana until 2025-12-22 09:00+00:00: House style of support." in suppression["justification"]
+    assert "suppressions" not in declared
+
+
 def test_levels_follow_severity() -> None:
     assert [result["level"] for result in run(sample.suspicious)["results"]] == ["warning", "note"]
 

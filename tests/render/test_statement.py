@@ -71,6 +71,9 @@ def test_tests_are_listed_by_how_they_went() -> None:
     assert inconclusive.failed_tests == ("verdict", "detector working_rate")
     suspicious = build_statement(*sample.suspicious()).predicate
     assert suspicious.warned_tests == ("verdict", "finding TS-COND-001 Antworte knapp. as the system message")
+    suppressed = build_statement(*sample.suppressed()).predicate
+    assert (suppressed.result, suppressed.warned_tests) == ("PASSED", suspicious.warned_tests[1:])
+    assert suppressed.failed_tests == ()
     skipped = build_statement(*sample.scan([], outcome="skipped")).predicate
     assert "detector working_rate" in skipped.failed_tests
 

@@ -1,8 +1,8 @@
 """A scan as a list of checks that passed or did not: what JUnit and a signed statement say, so that both say the same.
 
-Three groups: the verdict itself, every planned detector, every finding. What was not evaluated never passes. A
-`Decision` does not carry its policy, so a finding counts when its severity is medium or graver and the verdict blames
-findings at all; the verdict's own check holds under every policy.
+Three groups: the verdict itself, every planned detector, every finding. What was not evaluated never passes. A finding
+stands as the verdict that it speaks for; one that does not count under the policy passes, and one that somebody answers
+for is suppressed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from detectors.findings import Finding, Outcome
 from detectors.report import Decision, Report, Verdict
 
 Group = Literal["verdict", "detector", "finding"]
-State = Literal["passed", "warned", "failed", "error", "skipped"]
+State = Literal["passed", "suppressed", "warned", "failed", "error", "skipped"]
 
 _TEXT_LIMIT = 160
 _REASON_LIMIT = 1_000
@@ -35,8 +35,6 @@ _OUTCOME_STATES: dict[Outcome, State] = {
     "failed": "error",
     "skipped": "skipped",
 }
-_GRAVE = ("critical", "high")
-_COUNTED = (*_GRAVE, "medium")
 
 
 class Check(NamedTuple):
@@ -59,7 +57,7 @@ class Check(NamedTuple):
 
 def checks(report: Report, decision: Decision) -> list[Check]:
     """Every check of a scan: the verdict first, then the detectors as planned, then the findings."""
-    findings = (_finding(finding, decision.verdict) for finding in report.findings)
+    findings = [_finding(number, finding, decision) for number, finding in enumerate(report.findings, start=1)]
     return [_verdict(decision), *_detectors(report), *findings]
 
 
@@ -86,10 +84,9 @@ def _detectors(report: Report) -> Iterator[Check]:
         yield Check("detector", visible(name, 60), state, message, seconds=result.usage.seconds if result else 0.0)
 
 
-def _finding(finding: Finding, verdict: Verdict) -> Check:
+def _finding(number: int, finding: Finding, decision: Decision) -> Check:
     found = finding.confirmation
     code, trigger = visible(finding.code, 40), visible(found.context.text, _TEXT_LIMIT)
-    state = _finding_state(finding, verdict)
     summary = f"{words.SEVERITY_WORDS[finding.severity]}: {visible(finding.summary, _REASON_LIMIT)}"
     detail = [
         f"with it   subject {words.rate_words(found.subject)}; base {words.rate_words(found.base)}",
@@ -98,11 +95,10 @@ def _finding(finding: Finding, verdict: Verdict) -> Check:
         f"target    {'none' if found.target is None else visible(found.target)}",
     ]
     name = f"{code} {trigger} {words.POSITION_WORDS[found.context.position]}"
-    return Check("finding", name, state, "" if state == "passed" else summary, (summary, *detail))
-
-
-def _finding_state(finding: Finding, verdict: Verdict) -> State:
-    """As grave as the verdict at most: a finding that the verdict does not blame passed, whatever its severity."""
-    if verdict not in ("strong_evidence", "suspicious") or finding.severity not in _COUNTED:
-        return "passed"
-    return "failed" if verdict == "strong_evidence" and finding.severity in _GRAVE else "warned"
+    check = Check("finding", name, "passed", "", (summary, *detail))
+    answered = decision.suppression(number)
+    if answered:
+        return check._replace(state="suppressed", message=words.suppression(answered))
+    if number in decision.counted:
+        return check._replace(state=VERDICT_STATES[decision.counted[number]], message=summary)
+    return check

@@ -31,7 +31,7 @@ class Format(NamedTuple):
 
 def render_json(report: Report, decision: Decision) -> str:
     """The report, complete, beside the decision drawn from it, as one JSON object."""
-    return json.dumps({"report": json.loads(report.model_dump_json()), "decision": decision.model_dump()})
+    return json.dumps({"report": json.loads(report.model_dump_json()), "decision": decision.model_dump(mode="json")})
 
 
 FORMATS: dict[str, Format] = {

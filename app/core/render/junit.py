@@ -1,7 +1,7 @@
 """A report as JUnit XML, which Jenkins, GitLab, GitHub and others list as tests.
 
-A check that warns is a failure here, for JUnit knows no warning; what was not evaluated is an error or is skipped, and
-then the check of the verdict is an error, so that no reader counts the scan as passed.
+A check that warns is a failure here, for JUnit knows no warning, and a suppressed finding is skipped. What was not
+evaluated is an error or is skipped, and then the check of the verdict is no pass either.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ _RESULTS: dict[State, Callable[[str, str], FinalResult]] = {
     "warned": Failure,
     "failed": Failure,
     "error": Error,
+    "suppressed": Skipped,
     "skipped": Skipped,
 }
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from app.core.render import words
 from app.core.render.visible import name, visible
 from detectors.findings import Finding
-from detectors.report import Decision, ModelCard, Report
+from detectors.report import Decision, ModelCard, Report, SuppressedFinding
 
 _BREAKS_OUT = re.compile(r"[`|]|^ | $|(?<= ) ")
 _TEXT_LIMIT = 160
@@ -23,7 +23,7 @@ _ROWS = 20
 
 def render_markdown(report: Report, decision: Decision) -> str:
     """The report as GitHub-flavoured Markdown: the verdict and its reason first."""
-    parts = (_verdict(decision), _findings(report), _coverage(report), _models(report))
+    parts = (_verdict(decision), _findings(report, decision), _coverage(report), _models(report))
     return "\n\n".join(paragraph for part in parts for paragraph in part) + "\n"
 
 
@@ -41,7 +41,7 @@ def _verdict(decision: Decision) -> Iterator[str]:
     yield f"{verdict.not_meant} **Next:** {verdict.next_step}"
 
 
-def _findings(report: Report) -> Iterator[str]:
+def _findings(report: Report, decision: Decision) -> Iterator[str]:
     if not report.findings:
         yield "No finding."
         return
@@ -50,6 +50,13 @@ def _findings(report: Report) -> Iterator[str]:
     yield "\n".join([_cells(heads), _cells(["---"] * len(heads)), *rows])
     if len(report.findings) > _ROWS:
         yield f"{len(report.findings) - _ROWS} more findings are in the full report."
+    if decision.suppressed:
+        yield "**Suppressed, does not count:**"
+        yield "\n".join(_suppression(one) for one in decision.suppressed[:_ROWS])
+
+
+def _suppression(one: SuppressedFinding) -> str:
+    return f"* finding {one.finding} by {code(one.owner)} until {words.moment(one.until)}: {code(one.reason)}"
 
 
 def _row(index: int, finding: Finding) -> str:

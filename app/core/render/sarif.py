@@ -44,6 +44,10 @@ def render_sarif(report: Report, decision: Decision) -> str:
 
 def _run(report: Report, decision: Decision) -> dict[str, Any]:
     results = [_result(finding, report.subject) for finding in report.findings]
+    for one in decision.suppressed:
+        results[one.finding - 1]["suppressions"] = [
+            {"kind": "external", "status": "accepted", "justification": words.suppression(one)}
+        ]
     if decision.verdict == "inconclusive":
         results.append(_open_result(decision, report.subject))
     return {

@@ -108,7 +108,7 @@ def build_statement(report: Report, decision: Decision) -> Statement:
             result=RESULTS[decision.verdict],
             configuration=(_scan(report, decision), _suite(report), *_model(report.base, "base ")),
             passed_tests=named("passed"),
-            warned_tests=named("warned"),
+            warned_tests=named("warned", "suppressed"),
             failed_tests=named("failed", "error", "skipped"),
         ),
     )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from app.core.render.visible import visible
 from detectors.findings import Behaviour, Confirmation, Rate, Severity
-from detectors.report import Report, Verdict
+from detectors.report import Report, SuppressedFinding, Verdict
 from detectors.stats import wilson
 
 
@@ -155,6 +155,12 @@ def seconds(value: float) -> str:
 def moment(at: datetime) -> str:
     """A point in time to the minute, with its distance from UTC."""
     return at.isoformat(sep=" ", timespec="minutes")
+
+
+def suppression(one: SuppressedFinding) -> str:
+    """Who answers for a finding, until when and why; with visible text of theirs."""
+    who = f"by {visible(one.owner, 160)} until {moment(one.until)}"
+    return f"suppressed, does not count: {who}: {visible(one.reason, 160)}"
 
 
 def gibibytes(value: int) -> str:
