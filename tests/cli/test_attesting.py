@@ -192,3 +192,12 @@ def test_an_envelope_without_a_file_is_printed(tmp_path: Path, key: Path, public
     (tmp_path / "r.json").write_text(report.model_dump_json())
     (tmp_path / "e.json").write_text(run("sign", tmp_path / "r.json", "--key", key).stdout)
     assert run("verify", tmp_path / "e.json", "--key", public, "--digest", DIGEST).exit_code == 0
+
+
+def test_the_policy_that_signs_is_attested(tmp_path: Path, key: Path, public: Path) -> None:
+    report, _ = sample.suspicious()
+    (tmp_path / "r.json").write_text(report.model_dump_json())
+    run("sign", tmp_path / "r.json", "--key", key, "--policy", "strict", "--out", tmp_path / "e.json")
+    shown = run("verify", tmp_path / "e.json", "--key", public, "--fail-on", "strong_evidence")
+    assert shown.exit_code == 1
+    assert "policy   strict" in shown.stdout
