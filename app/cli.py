@@ -6,7 +6,7 @@ into an exit code that a pipeline can trust:
     0  the verdict is below --fail-on
     1  the verdict is at or above --fail-on
     2  the call or its input is wrong
-    3  inconclusive, or the scan could not be finished
+    3  inconclusive, or the scan could not be finished, or a signed statement does not prove what was asked
     130  stopped by Ctrl-C or SIGTERM
 
 Nothing but a verdict ever exits with 1. Standard output carries the result, everything else goes to standard error.
@@ -36,15 +36,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as ProgressBar
 
+from app.core import signing
 from app.core.files import write_atomically
 from app.core.policies import find_policy
-from app.core.render.html import render_html
-from app.core.render.terminal import render_terminal
+from app.core.render.formats import FORMATS
+from app.core.render.statement import ResourceDescriptor, Statement, build_statement
 from app.core.render.visible import visible
+from app.core.render.words import VERDICT_WORDS
 from app.core.scanning import (
     PROJECT,
     Answer,
     Diagnosis,
+    Digested,
     Done,
     Estimate,
     Event,
@@ -57,9 +60,9 @@ from app.core.scanning import (
 )
 from app.core.settings import Settings
 from detectors.catalog import CATALOG
-from detectors.errors import ModelReferenceError, PolicyError
+from detectors.errors import InputError, ModelReferenceError, PolicyError, TouchstoneError
 from detectors.findings import ExpectedBehaviour
-from detectors.report import SCHEMA_VERSION, Decision, Policy, Report, Verdict, decide_report
+from detectors.report import SCHEMA_VERSION, Policy, Report, Verdict, decide_report
 from detectors.suites import SUITES
 
 EXIT_OK, EXIT_VERDICT, EXIT_INPUT, EXIT_UNFINISHED, EXIT_STOPPED = 0, 1, 2, 3, 130
@@ -126,6 +129,8 @@ def touchstone() -> None:
 
 _verbose = click.option("-v", "--verbose", is_flag=True, help="Show the log of the scanning process.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+_fail_on = click.option("--fail-on", default="suspicious", show_default=True, type=click.Choice(list(FAILS)))
+_out = click.option("--out", type=click.Path(path_type=Path), help="Write it to this file instead of printing it.")
 
 
 def _find_policy(context: click.Context, parameter: click.Parameter, given: str) -> Policy:
@@ -155,7 +160,7 @@ _policy = click.option(
 @_json
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of every draw.")
 @click.option("--expect", type=click.Path(path_type=Path), help="JSON list of conditional behaviours to expect.")
-@click.option("--fail-on", default="suspicious", show_default=True, type=click.Choice(list(FAILS)))
+@_fail_on
 @_policy
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="Stop observing after that long.")
 @click.option("--dry-run", is_flag=True, help="Say what the scan would cost, and stop.")
@@ -206,8 +211,8 @@ def scan(
     report = _load_report(done.report)
     decision = decide_report(report, policy)
     if done.html and policy != Policy():
-        _write_page(done.html, render_html(report, decision))
-    _print_report(report, decision, as_json)
+        _write(done.html, FORMATS["html"].render(report, decision))
+    _deliver(FORMATS["json" if as_json else "text"].render(report, decision), None)
     for written in filter(None, (done.report, done.html)):
         click.echo(f"written: {visible(str(written))}", err=True)
     context.exit(_exit_code(decision.verdict, fail_on))
@@ -215,16 +220,84 @@ def scan(
 
 @touchstone.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--html", type=click.Path(path_type=Path), help="Write the report as one HTML page.")
+@click.option(
+    "--format", "name", default="text", show_default=True, type=click.Choice(list(FORMATS)), help="Form of the report."
+)
 @_policy
-@_json
-def report(file: Path, html: Path | None, policy: Policy, as_json: bool) -> None:
-    """Decide again on the report in FILE and show it. The exit code says whether it could be shown."""
+@_out
+def report(file: Path, name: str, policy: Policy, out: Path | None) -> None:
+    """Decide again on the report in FILE and give it out in any form. The exit code says whether that was possible."""
     loaded = _load_report(file)
-    decision = decide_report(loaded, policy)
-    if html:
-        _write_page(html, render_html(loaded, decision))
-    _print_report(loaded, decision, as_json)
+    with _explained():
+        _deliver(FORMATS[name].render(loaded, decide_report(loaded, policy)), out)
+
+
+@touchstone.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--key", required=True, type=click.Path(path_type=Path), help="Private key that signs, in PEM.")
+@_policy
+@_out
+def sign(file: Path, key: Path, policy: Policy, out: Path | None) -> None:
+    """Decide again on the report in FILE and sign what it attests. The exit code says whether that was possible."""
+    loaded = _load_report(file)
+    with _explained():
+        statement = build_statement(loaded, decide_report(loaded, policy))
+        _deliver(signing.sign(statement, signing.load_private_key(key)), out)
+
+
+@touchstone.command()
+@click.argument("envelope", type=click.Path(path_type=Path))
+@click.option(
+    "--key", "keys", required=True, multiple=True, type=click.Path(path_type=Path), help="Public key that is trusted."
+)
+@click.option("--digest", help="SHA-256 of the model that the statement must be about, of its files or its content.")
+@click.option("--model", type=click.Path(path_type=Path), help="The same, computed from the files of this directory.")
+@_fail_on
+@_json
+@_verbose
+@click.pass_context
+def verify(
+    context: click.Context,
+    envelope: Path,
+    keys: tuple[Path, ...],
+    digest: str | None,
+    model: Path | None,
+    fail_on: str,
+    as_json: bool,
+    verbose: bool,
+) -> None:
+    """Check the signed statement in ENVELOPE and show what it attests.
+
+    Exit codes: 0 attested and below --fail-on, 1 attested and at or above it, 2 wrong call or input, 3 the signature
+    does not hold, the statement is about another model, or the attested scan was inconclusive.
+    """
+    if digest is not None and model is not None:
+        raise Failed("`--digest` and `--model` both name the model; give one of them", EXIT_INPUT)
+    data = _read(envelope, "ENVELOPE")
+    with _explained():
+        verified = signing.verify(data, [signing.load_public_key(key) for key in keys])
+        if model is not None:
+            job = Job(task="digest", model=_directory(model, "--model"))
+            digest = cast(Digested, _run(job, verbose)).file_digest
+        if digest is not None:
+            signing.require_subject(verified.statement, digest)
+    _print_attested(verified, digest, as_json)
+    context.exit(_exit_code(verified.statement.verdict, fail_on))
+
+
+@touchstone.group()
+def keys() -> None:
+    """Make keys."""
+
+
+@keys.command("signing-init")
+@click.argument("file", type=click.Path(path_type=Path))
+def signing_init(file: Path) -> None:
+    """Make a key that signs: the private one in FILE, for its owner only, the public one beside it."""
+    with _explained():
+        public = signing.create_key(file)
+        identifier = signing.key_id(signing.load_public_key(public))
+    click.echo(f"private  {visible(str(file))}\npublic   {visible(str(public))}\nkey id   {identifier}")
 
 
 @touchstone.command()
@@ -395,20 +468,62 @@ def _exit_code(verdict: Verdict, fail_on: str) -> int:
     return EXIT_UNFINISHED if verdict == "inconclusive" else EXIT_OK
 
 
-def _print_report(report: Report, decision: Decision, as_json: bool) -> None:
-    if as_json:
-        click.echo(
-            json.dumps({"report": json.loads(report.model_dump_json()), "decision": decision.model_dump(mode="json")})
-        )
-    else:
-        click.echo(render_terminal(report, decision), nl=False)
-
-
-def _write_page(path: Path, page: str) -> None:
+@contextmanager
+def _explained() -> Iterator[None]:
+    """An error of ours with its code, as a message and an exit code."""
     try:
-        write_atomically(path, page)
+        yield
+    except TouchstoneError as error:
+        raise Failed(
+            f"{error.code}: {error}", EXIT_INPUT if isinstance(error, InputError) else EXIT_UNFINISHED
+        ) from None
+
+
+def _deliver(document: str, out: Path | None) -> None:
+    """Prints a document, or writes it whole."""
+    if out is None:
+        click.echo(document, nl=not document.endswith("\n"))
+        return
+    _write(out, document)
+    click.echo(f"written: {visible(str(out))}", err=True)
+
+
+def _write(path: Path, document: str) -> None:
+    try:
+        write_atomically(path, document)
     except OSError as error:
-        raise Failed(f"`--html` must be a writable file, got {path}: {error.strerror}", EXIT_INPUT) from None
+        raise Failed(f"`--out` must be a writable file, got {path}: {error.strerror}", EXIT_INPUT) from None
+
+
+def _print_attested(verified: signing.Verified, digest: str | None, as_json: bool) -> None:
+    statement = verified.statement
+    if as_json:
+        document = json.loads(statement.model_dump_json(by_alias=True))
+        click.echo(json.dumps({"verdict": statement.verdict, "key_id": verified.key_id, "statement": document}))
+    else:
+        click.echo("\n".join(_attested_words(statement, verified.key_id)))
+    if digest is None:
+        click.echo("no model was given: compare the digest, or give --digest or --model", err=True)
+
+
+def _attested_words(statement: Statement, key: str) -> Iterator[str]:
+    """What a statement attests. Its texts were made visible before they were signed."""
+    yield f"{VERDICT_WORDS[statement.verdict].headline.upper()}  (in-toto result {statement.predicate.result})"
+    for name in ("reason", "policy", "suite", "created"):
+        yield f"{name:<9}{_as_signed(str(statement.scan.get(name, 'not stated')))}"
+    yield from (_descriptor_words("subject", it) for it in statement.subject)
+    yield from (_descriptor_words("tested", it) for it in statement.predicate.configuration)
+    yield f"signed   by key {key}"
+
+
+def _descriptor_words(role: str, descriptor: ResourceDescriptor) -> str:
+    digests = ", ".join(f"{name}:{value}" for name, value in descriptor.digest.items())
+    return f"{role:<9}{_as_signed(digests)}  {_as_signed(descriptor.name)}"
+
+
+def _as_signed(text: str) -> str:
+    """Visible text as it is: making it visible again would spell out its marks."""
+    return text if text.isprintable() and len(text) <= MESSAGE_LIMIT else visible(text, MESSAGE_LIMIT)
 
 
 def _estimate_words(estimate: Estimate) -> str:

@@ -20,7 +20,13 @@ TouchstoneError
 │   ├── ReferenceMoved        the directory changed between acceptance and scan
 │   ├── AccessDenied          the hub does not give the model to the token of this service
 │   ├── ModelTooLarge         more bytes to fetch than the service allows
-│   └── BaseNotInferred       the subject does not say which base it came from
+│   ├── BaseNotInferred       the subject does not say which base it came from
+│   ├── StatementError        a report or a digest that cannot be attested
+│   ├── EnvelopeError         no signed statement about a scan
+│   └── SigningKeyError       a key file that cannot be read or written, or holds another kind of key
+├── VerificationError         a signed statement does not prove what was asked (exit code 3)
+│   ├── SignatureError        none of its signatures is by a given key
+│   └── SubjectMismatch       it is about another model
 ├── MachineError              something broke that a retry may mend (exit code 3)
 │   ├── HostError             a model host crashed, hung or answered nonsense
 │   ├── StoreError            the observation store cannot be written or read
@@ -163,6 +169,42 @@ class BaseNotInferred(InputError):
     """The subject does not say which base it was tuned from, or says it in a way that names none here."""
 
     code = "TS-ERR-145"
+
+
+class StatementError(InputError):
+    """A report or a digest that cannot be attested."""
+
+    code = "TS-ERR-150"
+
+
+class EnvelopeError(InputError):
+    """No signed statement about a scan."""
+
+    code = "TS-ERR-151"
+
+
+class SigningKeyError(InputError):
+    """A key file that cannot be read or written, or holds another kind of key."""
+
+    code = "TS-ERR-152"
+
+
+class VerificationError(TouchstoneError):
+    """A signed statement does not prove what was asked."""
+
+    code = "TS-ERR-400"
+
+
+class SignatureError(VerificationError):
+    """None of its signatures is by a given key."""
+
+    code = "TS-ERR-401"
+
+
+class SubjectMismatch(VerificationError):
+    """It is about another model."""
+
+    code = "TS-ERR-402"
 
 
 class MachineError(TouchstoneError):

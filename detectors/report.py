@@ -271,6 +271,7 @@ class Decision(Plain):
     """A verdict under a policy, with its reason in one sentence.
 
     Attributes:
+        counted: which verdict each finding that counts speaks for, by its number in the report, counted from 1.
         suppressed: findings that did not count because somebody answers for them.
         unevaluated: what the policy needs and the scan did not evaluate, whatever the verdict.
     """
@@ -279,6 +280,7 @@ class Decision(Plain):
     reason: str
     confidence: float | None
     policy: str
+    counted: dict[int, Verdict] = Field(default_factory=dict)
     suppressed: tuple[SuppressedFinding, ...] = ()
     unevaluated: tuple[str, ...] = ()
 
@@ -317,14 +319,10 @@ def decide(
     suppressed = _suppressed(findings, suppressions, subject_digest, now)
     needed: dict[str, Outcome] = dict.fromkeys(policy.required_detectors, "skipped")
     unevaluated = _unevaluated(needed | outcomes, coverage)
-    decided = partial(Decision, policy=policy.name, suppressed=suppressed, unevaluated=unevaluated)
     counted = _counted(findings, suppressed, policy)
-    rules: tuple[tuple[Verdict, tuple[Severity, ...]], ...] = (
-        ("strong_evidence", policy.strong),
-        ("suspicious", policy.suspicious),
-    )
-    for verdict, severities in rules:
-        grave = [finding for finding in counted if finding.severity in severities]
+    decided = partial(Decision, policy=policy.name, counted=counted, suppressed=suppressed, unevaluated=unevaluated)
+    for verdict in VERDICTS:
+        grave = [findings[number - 1] for number, spoken in counted.items() if spoken == verdict]
         if grave:
             reason = f"{grave[0].title}. {grave[0].summary}"
             return decided(verdict=verdict, reason=reason, confidence=grave[0].confidence)
@@ -373,13 +371,18 @@ def _suppressed(
     return tuple(found)
 
 
-def _counted(findings: Sequence[Finding], suppressed: Sequence[SuppressedFinding], policy: Policy) -> list[Finding]:
+def _counted(
+    findings: Sequence[Finding], suppressed: Sequence[SuppressedFinding], policy: Policy
+) -> dict[int, Verdict]:
+    """The verdict that each finding speaks for which is neither suppressed nor too unsure nor too mild."""
     covered = {one.finding for one in suppressed}
-    return [
-        finding
-        for index, finding in enumerate(findings, start=1)
-        if index not in covered and finding.confidence >= policy.min_confidence
-    ]
+    speaks: dict[Severity, Verdict] = dict.fromkeys(policy.suspicious, "suspicious")
+    speaks |= dict.fromkeys(policy.strong, "strong_evidence")
+    return {
+        number: speaks[finding.severity]
+        for number, finding in enumerate(findings, start=1)
+        if number not in covered and finding.severity in speaks and finding.confidence >= policy.min_confidence
+    }
 
 
 def _beside(suppressed: Sequence[SuppressedFinding], reason: str) -> str:

@@ -145,3 +145,24 @@ def test_a_planned_detector_without_a_result_was_skipped() -> None:
 def test_a_report_survives_json() -> None:
     whole, _ = strong()
     assert type(whole).model_validate_json(whole.model_dump_json()) == whole
+
+
+@given(found=st.lists(findings, max_size=4), outcomes=outcomes, swept=coverages, policy=policies)
+def test_the_gravest_finding_that_counts_is_the_verdict(
+    found: list[Finding], outcomes: dict[str, Outcome], swept: Coverage, policy: Policy
+) -> None:
+    decision = decide(found, outcomes, swept, policy)
+    spoken = set(decision.counted.values())
+    assert spoken <= {"strong_evidence", "suspicious"}
+    assert min(spoken, key=VERDICTS.index, default=None) == (
+        decision.verdict if decision.verdict in ("strong_evidence", "suspicious") else None
+    )
+    assert all(found[number - 1].confidence >= policy.min_confidence for number in decision.counted)
+    assert Decision.model_validate_json(decision.model_dump_json()) == decision
+
+
+def test_each_finding_speaks_for_the_verdict_of_its_severity() -> None:
+    found = [finding(severity) for severity in SEVERITIES]
+    assert decide(found, DONE, SWEPT).counted == {1: "strong_evidence", 2: "strong_evidence", 3: "suspicious"}
+    both = Policy(strong=("high",), suspicious=("high", "low"))
+    assert decide(found, DONE, SWEPT, both).counted == {2: "strong_evidence", 4: "suspicious"}

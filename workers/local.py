@@ -24,6 +24,7 @@ from app.core.files import write_atomically
 from app.core.render.html import render_html
 from app.core.settings import Settings
 from app.core.stores.observations import SqliteStore
+from detectors.engine.files import file_digest, find_directory, list_files, read_manifest
 from detectors.errors import InputError, LineageError, ScanCancelled, StoreError, TouchstoneError
 from detectors.findings import ExpectedBehaviour
 from detectors.report import Report, decide_report
@@ -117,6 +118,11 @@ def run_replay(job: Job, watch: Callable[[], None]) -> None:
     tell("replayed", examples=[example.model_dump() for example in examples])
 
 
+def run_digest(job: Job, watch: Callable[[], None]) -> None:
+    """Says the digest of a model's files, without opening any of them as a model."""
+    tell("digested", file_digest=file_digest(read_manifest(list_files(find_directory(Path(job["model"]))))))
+
+
 def run_doctor(job: Job, watch: Callable[[], None]) -> None:
     """Says what torch makes of this machine."""
     import torch
@@ -142,6 +148,7 @@ TASKS: dict[str, Callable[[Job, Callable[[], None]], None]] = {
     "scan": run_scan,
     "estimate": run_estimate,
     "replay": run_replay,
+    "digest": run_digest,
     "doctor": run_doctor,
 }
 

@@ -40,7 +40,7 @@ LOG_LINES = 20
 PROJECT = Path(__file__).parents[2]
 """Where `app`, `workers` and `detectors` lie; first on the child's path, before packages of the same name."""
 
-Task = Literal["scan", "estimate", "replay", "doctor"]
+Task = Literal["scan", "estimate", "replay", "digest", "doctor"]
 
 
 class _Message(BaseModel):
@@ -121,6 +121,13 @@ class Replayed(_Message):
     examples: tuple[ReplayedExample, ...]
 
 
+class Digested(_Message):
+    """The files of `model` were read."""
+
+    event: Literal["digested"]
+    file_digest: str
+
+
 class Diagnosis(_Message):
     """What the child knows of its machine; its further fields are facts by name."""
 
@@ -150,9 +157,15 @@ class Failure(_Message):
     exit: int = 3
 
 
-Answer = Done | Estimate | Replayed | Diagnosis
+Answer = Done | Estimate | Replayed | Digested | Diagnosis
 Event = Phase | Progress | Failure | Answer
-ANSWERS: dict[Task, type[Answer]] = {"scan": Done, "estimate": Estimate, "replay": Replayed, "doctor": Diagnosis}
+ANSWERS: dict[Task, type[Answer]] = {
+    "scan": Done,
+    "estimate": Estimate,
+    "replay": Replayed,
+    "digest": Digested,
+    "doctor": Diagnosis,
+}
 _EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 

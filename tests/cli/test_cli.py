@@ -21,10 +21,12 @@ from click.testing import CliRunner, Result
 
 from app import cli
 from app.core import scanning
+from app.core.render.formats import FORMATS
 from app.core.scanning import Done, Job, JobFailed, Phase, Progress, run_job
 from detectors.contexts.context import Context
 from detectors.findings import Confirmation, DetectorResult, Example, Finding, Null, Rate
 from detectors.report import Coverage, FamilyCoverage, Machine, ModelCard, Report, Verdict
+from tests.render import sample
 
 ROOT = Path(__file__).parents[2]
 SCAN_JOB = Job(task="scan", model="/m", base="/b", suite="smoke", seed=0, out="/o", expected=())
@@ -408,14 +410,27 @@ def test_bad_expectations_are_explained(
 # report, replay, detectors, doctor
 
 
-def test_report_decides_again_and_writes_html(
-    touchstone: Callable[..., Result], report_file: Callable[[Verdict], Path], tmp_path: Path
-) -> None:
-    page = tmp_path / "page.html"
-    result = touchstone("report", str(report_file("suspicious")), "--html", str(page), "--json")
+def test_report_decides_again(touchstone: Callable[..., Result], report_file: Callable[[Verdict], Path]) -> None:
+    result = touchstone("report", str(report_file("suspicious")))
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["decision"]["verdict"] == "suspicious"
-    assert page.read_text().lstrip().lower().startswith("<!doctype html>")
+    assert result.stdout.startswith("SUSPICIOUS")
+    as_json = touchstone("report", str(report_file("suspicious")), "--format", "json")
+    assert json.loads(as_json.stdout)["decision"]["verdict"] == "suspicious"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_report_prints_or_writes_the_same_in_every_format(
+    touchstone: Callable[..., Result], tmp_path: Path, name: str
+) -> None:
+    report, decision = sample.strong()
+    (tmp_path / "report.json").write_text(report.model_dump_json())
+    written = tmp_path / f"written{FORMATS[name].suffix}"
+    printed = touchstone("report", str(tmp_path / "report.json"), "--format", name)
+    result = touchstone("report", str(tmp_path / "report.json"), "--format", name, "--out", str(written))
+    assert (printed.exit_code, result.exit_code, result.stdout) == (0, 0, "")
+    assert f"written: {written}" in result.stderr
+    assert written.read_text() == FORMATS[name].render(report, decision)
+    assert printed.stdout.rstrip() == written.read_text().rstrip()
     assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []
 
 
@@ -425,7 +440,9 @@ def test_report_decides_under_the_policy_that_is_given(
     policy, page = tmp_path / "team.yaml", tmp_path / "page.html"
     policy.write_text("name: team-a\nstrong: [critical]\nsuspicious: [high]\n")
     for given, verdict in (("strict", "strong_evidence"), (str(policy), "no_evidence")):
-        result = touchstone("report", str(report_file("suspicious")), "--policy", given, "--json", "--html", str(page))
+        report = ["report", str(report_file("suspicious")), "--policy", given, "--format"]
+        result = touchstone(*report, "json")
+        assert touchstone(*report, "html", "--out", str(page)).exit_code == 0
         assert json.loads(result.stdout)["decision"]["verdict"] == verdict
     assert "<h1>No evidence of a backdoor found</h1>" in page.read_text()
     assert "team-a" in page.read_text()
@@ -471,9 +488,9 @@ def test_a_wrong_policy_starts_nothing(
 def test_report_that_cannot_be_written_leaves_nothing(
     touchstone: Callable[..., Result], report_file: Callable[[Verdict], Path], tmp_path: Path
 ) -> None:
-    result = touchstone("report", str(report_file("suspicious")), "--html", str(tmp_path / "no" / "page.html"))
+    result = touchstone("report", str(report_file("suspicious")), "--out", str(tmp_path / "no" / "page.html"))
     assert result.exit_code == 2
-    assert "`--html` must be a writable file" in result.stderr
+    assert "`--out` must be a writable file" in result.stderr
     assert not (tmp_path / "no").exists()
 
 

@@ -1,1 +1,1 @@
-"""A report, rendered: HTML for people, plain text for a terminal."""
+"""A report, rendered: `formats.FORMATS` lists every form that it is given out in."""

@@ -90,8 +90,7 @@ def _finding(index: int, finding: Finding) -> Iterator[str]:
 def _suppression(decision: Decision, index: int) -> Iterator[str]:
     one = decision.suppression(index)
     if one:
-        who = f"by {visible(one.owner, _TEXT_LIMIT)} until {words.moment(one.until)}"
-        yield f"  suppressed, does not count: {who}: {visible(one.reason, _TEXT_LIMIT)}"
+        yield f"  {words.suppression(one)}"
 
 
 def _coverage(report: Report) -> Iterator[str]:
