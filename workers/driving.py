@@ -1,9 +1,9 @@
 """A worker: claims a chunk, drives the scan or observes the piece that it stands for, and commits.
 
 Driving is replaying: the detectors run from the start, and whatever is stored costs nothing. What a driver lacks it
-computes itself; a plan that is large is cut into chunks that idle workers help with, and the driver takes the next piece
-nobody works on until all are in (fork and join by work stealing). So one worker suffices, several share the work, and a
-driver that dies is replaced by another, which finds everything that was observed.
+computes itself; a plan that is large is cut into chunks that idle workers help with, and the driver takes the next
+piece nobody works on until all are in (fork and join by work stealing). So one worker suffices, several share the work,
+and a driver that dies is replaced by another, which finds everything that was observed.
 """
 
 from __future__ import annotations
@@ -16,20 +16,19 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from app.core import leases, scans
-from app.core.database import Database
+from app.core.database import Database, clock
 from app.core.deciding import decision_on, policy_named, read_report
 from app.core.dispatch import Doorbell
 from app.core.registries.bases import infer_base
 from app.core.registries.resolving import Pinned, fetch, resolve
 from app.core.settings import Settings
 from app.core.stores.blobs import Blobs
-from app.core.stores.observations import open_store
+from app.core.stores.shared import open_store
 from app.core.tables import ENDED, Chunk, Scan
 from detectors.engine.observations import Arrays, Request, Role, Store, unpack
 from detectors.errors import (
@@ -135,8 +134,8 @@ class Worker:
     def open(self, found: Scan, watch: Callable[[], None]) -> Pair:
         """The pair of a scan whose references are pinned, fetched and through the gate."""
         subject, base = Pinned.model_validate(found.subject_pin), Pinned.model_validate(found.base_pin)
-        paths = [fetch(pinned, self.settings, watch) for pinned in (subject, base)]
-        pair = open_pair(*paths, _name(base))
+        model, base_path = (fetch(pinned, self.settings, watch) for pinned in (subject, base))
+        pair = open_pair(model, base_path, _name(base))
         for then, now in ((found.subject_digest, pair.subject.card), (found.base_digest, pair.base.card)):
             if then not in (None, now.file_digest):
                 raise ReferenceMoved(
@@ -214,7 +213,7 @@ class _Drive:
         """Pins what the references name now; what was pinned by an earlier attempt stays pinned."""
         if found.subject_pin and found.base_pin:
             return found
-        self._move("resolving", started=leases.clock())
+        self._move("resolving", started=clock())
         settings = self._worker.settings
         subject = resolve(found.model, settings)
         reference = found.base or infer_base(subject, fetch(subject, settings, self._held.watch), settings)

@@ -28,7 +28,7 @@ from detectors.engine.files import file_digest, find_directory, list_files, read
 from detectors.errors import InputError, LineageError, ScanCancelled, StoreError, TouchstoneError
 from detectors.findings import ExpectedBehaviour
 from detectors.report import Report, decide_report
-from detectors.suites import SUITES, Suite
+from detectors.suites import SUITES
 from workers.estimate import estimate
 from workers.machine import NATIVE_BFLOAT16, preferred_device, preferred_dtype, processor_flags
 from workers.observer import Observer

@@ -27,7 +27,9 @@ def policy_named(session: Session, name: str) -> Policy:
 
 def suppressions(session: Session) -> tuple[Suppression, ...]:
     """All that are not revoked; whether they have expired is for `decide` to see."""
-    rows = session.scalars(select(SuppressionRow).where(SuppressionRow.revoked.is_(None)).order_by(SuppressionRow.created))
+    rows = session.scalars(
+        select(SuppressionRow).where(SuppressionRow.revoked.is_(None)).order_by(SuppressionRow.created)
+    )
     return tuple(
         Suppression(
             code=row.finding_code,
@@ -69,10 +71,8 @@ def redecide(session: Session, blobs: Blobs, policy: str | None = None) -> int:
         scans = scans.where(Scan.policy == policy)
     changed = 0
     for scan_id, digest, name, before in session.execute(scans).all():
-        verdict = decision_on(session, read_report(blobs, digest), policy_named(session, name)).verdict
+        verdict = decision_on(session, read_report(blobs, str(digest)), policy_named(session, name)).verdict
         if verdict != before:
-            session.execute(
-                update(Scan).where(Scan.id == scan_id).values(verdict=verdict, version=Scan.version + 1)
-            )
+            session.execute(update(Scan).where(Scan.id == scan_id).values(verdict=verdict, version=Scan.version + 1))
             changed += 1
     return changed
