@@ -37,6 +37,8 @@ from detectors.errors import (
 log = logging.getLogger("touchstone.api")
 
 MEDIA_TYPE = "application/problem+json"
+REQUEST_ID = "touchstone.request_id"
+"""Where a request's scope holds its id."""
 CHALLENGE = 'Bearer realm="touchstone"'
 RETRY_MACHINE_S = 5
 """When to try again after a fault of the machine, in seconds."""
@@ -93,7 +95,7 @@ def problem(
         code=error.code,
         detail=detail,
         errors=errors,
-        request_id=request.scope.get("touchstone.request_id"),
+        request_id=request.scope.get(REQUEST_ID),
     )
     return JSONResponse(body.model_dump(mode="json", exclude_none=True), status, headers=headers, media_type=MEDIA_TYPE)
 
@@ -108,7 +110,7 @@ async def _of_ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, TouchstoneError)  # noqa: S101  # the handler is registered for nothing else
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     if isinstance(error, MachineError) and not isinstance(error, HubUnavailable):
-        log.error("%s: %s", request.scope.get("touchstone.request_id"), error)
+        log.error("%s: %s", request.scope.get(REQUEST_ID), error)
         detail = "a part of the service cannot be used right now; try again later"
         return problem(request, status, type(error), detail, {"Retry-After": str(RETRY_MACHINE_S)})
     return problem(request, status, type(error), str(error), _headers(error, status))
