@@ -9,7 +9,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import select
 
 from app.api.depends import ServicesOf
-from app.api.problems import problem, responses
+from app.api.problems import RETRY_MACHINE_S, only, problem, responses
 from app.api.schemas import Given
 from app.core.database import Database
 from app.core.tables import Scan
@@ -21,6 +21,9 @@ metrics = APIRouter(tags=["operation"])
 METRICS: dict[int | str, dict[str, Any]] = responses() | {
     200: {"description": "Prometheus text.", "content": {"text/plain": {"schema": {"type": "string"}}}}
 }
+
+
+RETRY = {"Retry-After": str(RETRY_MACHINE_S)}
 
 
 class Health(Given):
@@ -35,16 +38,16 @@ async def livez() -> Health:
     return Health()
 
 
-@health.get("/readyz", response_model=Health, responses={503: responses()[503]})
+@health.get("/readyz", response_model=Health, responses=only(503))
 def readyz(request: Request, known: ServicesOf) -> Any:
     """Whether the database and the broker can be reached. Without the broker scans are accepted, and wait."""
     try:
         _ask(known.database)
         known.doorbell.check()
     except DatabaseUnavailable:
-        return problem(request, 503, DatabaseUnavailable, "the database cannot be used")
+        return problem(request, 503, DatabaseUnavailable, "the database cannot be used", RETRY)
     except BrokerUnavailable:
-        return problem(request, 503, BrokerUnavailable, "the broker cannot be reached; scans are accepted and wait")
+        return problem(request, 503, BrokerUnavailable, "the broker cannot be reached; scans wait", RETRY)
     return Health()
 
 

@@ -68,15 +68,31 @@ def install(api: FastAPI) -> None:
     api.add_exception_handler(TouchstoneError, _of_ours)
     api.add_exception_handler(RequestValidationError, _of_validation)
     api.add_exception_handler(HTTPException, _of_http)
+    _document(api)
+
+
+def _document(api: FastAPI) -> None:
+    """Puts the problem document into the OpenAPI, where `responses` refers to it: no route returns it as its model."""
+    make = api.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = make()
+        schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        document["components"]["schemas"] |= schema.pop("$defs") | {"Problem": schema}
+        return document
+
+    api.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI documents
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What a route's OpenAPI says about its problems; 401, 403, 422, 429 and 503 are everybody's."""
-    described = {"model": Problem, "content": {MEDIA_TYPE: {}}}
-    return {
-        status: described | {"description": HTTPStatus(status).phrase}
-        for status in sorted({401, 403, 422, 429, 503, *statuses})
-    }
+    return only(*sorted({401, 403, 422, 429, 503, *statuses}))
+
+
+def only(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What the OpenAPI says of problems with just these statuses."""
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: schema}} for status in statuses}
 
 
 def problem(

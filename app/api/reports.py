@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from importlib.metadata import version
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -14,7 +15,6 @@ from app.api.scans import POLL_S, find_scan
 from app.api.schemas import Id
 from app.core.deciding import decision_on, policy_named, read_report
 from app.core.render.formats import FORMATS
-from app.core.scans import SCANNER_VERSION
 from app.core.tables import ENDED, Scan
 from detectors.errors import Conflict, NotAcceptable, NotReady
 from detectors.report import Decision, Report
@@ -144,5 +144,5 @@ def _digest(scan: Scan) -> str:
 
 
 def _tag(name: str, digest: str, decision: Decision) -> str:
-    said = f"{SCANNER_VERSION}\0{name}\0{digest}\0{decision.model_dump_json()}"
+    said = f"{version('touchstone')}\0{name}\0{digest}\0{decision.model_dump_json()}"
     return hashlib.sha256(said.encode()).hexdigest()[:32]

@@ -22,7 +22,6 @@ from app.core.tables import ENDED, Audit, Chunk, Idempotency, Label, Queue, Repo
 from detectors.errors import Conflict
 from detectors.suites import SUITES
 
-SCANNER_VERSION = version("touchstone")
 DRIVE = "drive"
 """Key of the one chunk that drives a scan."""
 
@@ -65,8 +64,8 @@ def submit(session: Session, wish: Wish, key_id: str, token: str | None = None) 
     Raises:
         Conflict: if the token was used for another wish.
     """
-    if token is not None and (known := earlier(session, wish, key_id, token)):
-        return known, None
+    if token is not None and (earlier := _earlier(session, wish, key_id, token)):
+        return earlier, None
     now = session.scalar(select(clock()))
     scan = Scan(
         id=new_id(),
@@ -81,7 +80,7 @@ def submit(session: Session, wish: Wish, key_id: str, token: str | None = None) 
         labels=list(wish.labels),
         seed=wish.seed,
         expected=list(wish.expected),
-        scanner_version=SCANNER_VERSION,
+        scanner_version=version("touchstone"),
         state="queued",
     )
     chunk = Chunk(id=new_id(), scan_id=scan.id, kind="drive", key=DRIVE, queue=wish.queue, state="queued", created=now)
@@ -94,12 +93,7 @@ def submit(session: Session, wish: Wish, key_id: str, token: str | None = None) 
     return scan, chunk
 
 
-def earlier(session: Session, wish: Wish, key_id: str, token: str) -> Scan | None:
-    """The scan that this key made with this `Idempotency-Key`.
-
-    Raises:
-        Conflict: if it was for another wish.
-    """
+def _earlier(session: Session, wish: Wish, key_id: str, token: str) -> Scan | None:
     used = session.get(Idempotency, (key_id, token))
     if used is None:
         return None

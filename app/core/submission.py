@@ -7,6 +7,7 @@ primary key: whoever is second finds what the first one made.
 from __future__ import annotations
 
 from contextlib import suppress
+from importlib.metadata import version
 from statistics import median
 
 from pydantic import BaseModel
@@ -24,7 +25,7 @@ from app.core.render.visible import visible
 from app.core.scans import Wish
 from app.core.settings import Settings
 from app.core.stores.blobs import Blobs
-from app.core.tables import ENDED, Scan
+from app.core.tables import ENDED, Idempotency, Scan
 from detectors.errors import DatabaseUnavailable, InvalidRequest, TooManyRequests
 from detectors.suites import SUITES
 
@@ -86,12 +87,8 @@ class Submissions:
             Conflict: if the token was used for another wish.
             TooManyRequests: if the key has too many scans that have not ended.
         """
-        if token is not None:
-            with self._database.reading() as session:
-                known = scans.earlier(session, wish, key_id, token)
-            if known is not None:
-                return known
-        self._check(wish)
+        if not self._used(key_id, token):
+            self._check(wish)
         try:
             return self._enter(wish, key_id, token)
         except IntegrityError:  # the same token at the same moment: the other one's scan is there now
@@ -124,6 +121,13 @@ class Submissions:
             minutes=round(median(speeds) * suite.work / 60, 1) if speeds else None,
             minutes_from=len(speeds),
         )
+
+    def _used(self, key_id: str, token: str | None) -> bool:
+        """Whether the wish was checked before, under this token; what it names may be gone by now."""
+        if token is None:
+            return False
+        with self._database.reading() as session:
+            return session.get(Idempotency, (key_id, token)) is not None
 
     def _check(self, wish: Wish) -> None:
         if wish.suite not in SUITES:
@@ -208,7 +212,7 @@ def _scan_of(wish: Wish) -> Scan:
         id=scans.new_id(),
         suite_digest=SUITES[wish.suite].digest(),
         seed=wish.seed,
-        scanner_version=scans.SCANNER_VERSION,
+        scanner_version=version("touchstone"),
         expected=list(wish.expected),
     )
 
