@@ -9,9 +9,11 @@ from sqlalchemy.orm import Session
 
 from app.core import policies
 from app.core.database import clock
+from app.core.render.visible import visible
 from app.core.stores.blobs import Blobs
 from app.core.tables import PolicyRow, Scan
 from app.core.tables import Suppression as SuppressionRow
+from detectors.errors import PolicyError
 from detectors.report import Decision, Policy, Report, Suppression, decide_report
 
 
@@ -22,7 +24,14 @@ def policy_named(session: Session, name: str) -> Policy:
         PolicyError: if there is none of that name.
     """
     row = session.get(PolicyRow, name)
-    return policies.parse_policy(row.text) if row else policies.builtin_policy(name)
+    if row is not None:
+        return policies.parse_policy(row.text)
+    if name not in policies.BUILTIN:
+        raise PolicyError(
+            f"there is no policy `{visible(name, 100)}`; name {' or '.join(policies.BUILTIN)}, or one that was put "
+            "into this service (GET /v1/policies lists them)"
+        )
+    return policies.builtin_policy(name)
 
 
 def suppressions(session: Session) -> tuple[Suppression, ...]:

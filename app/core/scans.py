@@ -19,17 +19,11 @@ from sqlalchemy.orm import Session
 from app.core.database import clock, insert_new
 from app.core.leases import ATTEMPTS, Lease, commit, holds
 from app.core.tables import ENDED, Audit, Chunk, ChunkState, Idempotency, Label, Queue, ReportRow, Scan, State
-from detectors.errors import LeaseLost, MachineError, TouchstoneError
+from detectors.errors import Conflict, LeaseLost, MachineError
 from detectors.suites import SUITES
 
 DRIVE = "drive"
 """Key of the one chunk that drives a scan."""
-
-
-class Conflict(TouchstoneError):
-    """The request contradicts what is there."""
-
-    code = "TS-ERR-410"
 
 
 @dataclass(frozen=True)
