@@ -31,7 +31,8 @@ TouchstoneError
 │   ├── HostError             a model host crashed, hung or answered nonsense
 │   ├── StoreError            the observation store cannot be written or read
 │   ├── HubUnavailable        a model hub cannot be reached, hangs, or sends damaged files
-│   └── DatabaseUnavailable   the database cannot be reached, or stays locked
+│   ├── DatabaseUnavailable   the database cannot be reached, or stays locked
+│   └── BrokerUnavailable     the broker of messages cannot be reached
 ├── RequestError              what was asked of the service cannot be done (exit code 2)
 │   ├── InvalidRequest        a field is missing, unknown, or has another form
 │   ├── Unauthenticated       no key, or one that is unknown, expired or revoked
@@ -244,6 +245,12 @@ class DatabaseUnavailable(MachineError):
     """The database cannot be reached, or stayed locked; a later try may succeed."""
 
     code = "TS-ERR-204"
+
+
+class BrokerUnavailable(MachineError):
+    """The broker cannot be reached; what was accepted waits in the database until it can."""
+
+    code = "TS-ERR-205"
 
 
 class RequestError(TouchstoneError):

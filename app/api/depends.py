@@ -9,12 +9,16 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
 from app.api.limiting import Limiter
+from app.api.traffic import Traffic
 from app.core.database import Database
 from app.core.dispatch import Doorbell
 from app.core.keys import Scope, allows, find_key
 from app.core.settings import Settings
 from app.core.stores.blobs import Blobs
+from app.core.submission import Submissions
+from app.core.summaries import Summaries
 from app.core.tables import Key
+from app.core.watching import Watch
 from detectors.errors import Forbidden, Unauthenticated
 
 BEARER = HTTPBearer(
@@ -35,6 +39,10 @@ class Services:
     blobs: Blobs
     doorbell: Doorbell
     limiter: Limiter
+    submissions: Submissions
+    summaries: Summaries
+    watch: Watch
+    traffic: Traffic
 
 
 def services(request: Request) -> Services:

@@ -37,6 +37,8 @@ from detectors.errors import (
 log = logging.getLogger("touchstone.api")
 
 MEDIA_TYPE = "application/problem+json"
+REQUEST_ID = "touchstone.request_id"
+"""Where a request's scope holds its id."""
 CHALLENGE = 'Bearer realm="touchstone"'
 RETRY_MACHINE_S = 5
 """When to try again after a fault of the machine, in seconds."""
@@ -66,15 +68,31 @@ def install(api: FastAPI) -> None:
     api.add_exception_handler(TouchstoneError, _of_ours)
     api.add_exception_handler(RequestValidationError, _of_validation)
     api.add_exception_handler(HTTPException, _of_http)
+    _document(api)
+
+
+def _document(api: FastAPI) -> None:
+    """Puts the problem document into the OpenAPI, where `responses` refers to it: no route returns it as its model."""
+    make = api.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = make()
+        schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        document["components"]["schemas"] |= schema.pop("$defs") | {"Problem": schema}
+        return document
+
+    api.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI documents
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What a route's OpenAPI says about its problems; 401, 403, 422, 429 and 503 are everybody's."""
-    described = {"model": Problem, "content": {MEDIA_TYPE: {}}}
-    return {
-        status: described | {"description": HTTPStatus(status).phrase}
-        for status in sorted({401, 403, 422, 429, 503, *statuses})
-    }
+    return only(*sorted({401, 403, 422, 429, 503, *statuses}))
+
+
+def only(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What the OpenAPI says of problems with just these statuses."""
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: schema}} for status in statuses}
 
 
 def problem(
@@ -93,7 +111,7 @@ def problem(
         code=error.code,
         detail=detail,
         errors=errors,
-        request_id=request.scope.get("touchstone.request_id"),
+        request_id=request.scope.get(REQUEST_ID),
     )
     return JSONResponse(body.model_dump(mode="json", exclude_none=True), status, headers=headers, media_type=MEDIA_TYPE)
 
@@ -108,7 +126,7 @@ async def _of_ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, TouchstoneError)  # noqa: S101  # the handler is registered for nothing else
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     if isinstance(error, MachineError) and not isinstance(error, HubUnavailable):
-        log.error("%s: %s", request.scope.get("touchstone.request_id"), error)
+        log.error("%s: %s", request.scope.get(REQUEST_ID), error)
         detail = "a part of the service cannot be used right now; try again later"
         return problem(request, status, type(error), detail, {"Retry-After": str(RETRY_MACHINE_S)})
     return problem(request, status, type(error), str(error), _headers(error, status))
