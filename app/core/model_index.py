@@ -29,7 +29,7 @@ class Model(NamedTuple):
 def list_models(session: Session, after: str | None, limit: int) -> list[Model]:
     """Models in the order of their references, from behind `after`."""
     counted = select(Scan.model, func.count()).group_by(Scan.model).order_by(Scan.model).limit(limit)
-    counts = dict(session.execute(counted.where(Scan.model > (after or ""))).tuples())
+    counts = dict(session.execute(counted.where(Scan.model > (after or ""))).all())
     newest = _newest(session, counts)
     reported = _newest(session, counts, Scan.report_digest.is_not(None))
     return [Model(model, counts[model], newest[model], reported.get(model)) for model in counts]

@@ -74,8 +74,9 @@ class House:
     def model(self, name: str) -> str:
         """A directory below the root, so that a reference to it can be resolved."""
         path = self.settings.roots[0] / name
-        path.mkdir(parents=True, exist_ok=True)
-        (path / "config.json").write_text("{}")
+        if not path.exists():
+            path.mkdir(parents=True)
+            (path / "config.json").write_text("{}")
         return str(path)
 
     def scan(

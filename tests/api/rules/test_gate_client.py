@@ -74,7 +74,7 @@ def test_it_waits_for_a_scan_under_way(house: House, ask: Ask) -> None:
 
 
 def test_it_tells_a_wrong_call_from_a_closed_gate(house: House, ask: Ask) -> None:
-    house.scan(report("no_evidence"), days_ago=9)
+    house.scan(report("no_evidence"), days_ago=8)
     assert ask(max_age="8d").returncode == gate_client.NOT_KNOWN
     assert ask(max_age="9d").returncode == gate_client.ALLOWED
     assert ask(model="no-such-model").returncode == gate_client.WRONG_CALL

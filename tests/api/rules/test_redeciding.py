@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from sqlalchemy import func, select
@@ -26,8 +27,7 @@ def put(house: House, text: str) -> None:
 
 def verdicts(house: House) -> dict[str | None, int]:
     with house.database.reading() as session:
-        rows = session.execute(select(Scan.verdict, func.count()).group_by(Scan.verdict)).tuples()
-        return dict(rows)
+        return dict(session.execute(select(Scan.verdict, func.count()).group_by(Scan.verdict)).all())
 
 
 def left(house: House) -> int:
@@ -108,8 +108,9 @@ def test_changes_of_several_policies_are_one_pass_over_all(house: House) -> None
 
 def test_what_is_due_later_waits(house: House) -> None:
     house.scan(report())
+    later = house.read(house.scan(report())).created + 3600
     with house.database.writing() as session:
-        note(session, due=house.read(house.scan(report())).created + 3600)
+        note(session, due=later)
     assert redecide(house.database, house.blobs) == Redecided()
     house.pass_days(1)
     assert redecide(house.database, house.blobs).scans == 2
@@ -117,9 +118,9 @@ def test_what_is_due_later_waits(house: House) -> None:
 
 def test_a_change_that_is_rolled_back_decides_nothing_again(house: House) -> None:
     filled(house, 1)
-    with pytest.raises(RuntimeError), house.database.writing() as session:
+    with suppress(KeyboardInterrupt), house.database.writing() as session:
         put_policy(session, "team", LENIENT, "ana")
-        raise RuntimeError("the process was killed")
+        raise KeyboardInterrupt
     assert redecide(house.database, house.blobs) == Redecided()
 
 
