@@ -18,15 +18,18 @@ from app.core import scans
 from app.core.database import Database, clock
 from app.core.deciding import decision_on, policy_named
 from app.core.keys import Scope, create_key
+from app.core.migrating import migrate
 from app.core.registries.resolving import resolve
 from app.core.settings import Settings
 from app.core.stores.blobs import Blobs
-from app.core.tables import Audit, Key, Redecision, Scan, ShareLink, State, Suppression, Table
+from app.core.tables import Audit, Key, Redecision, Scan, ShareLink, State, Suppression
 from app.main import create_app
 from detectors.report import Report
 from tests.render import sample
 
 DAY = 24 * 3600.0
+VIEWS = 30
+"""Share links that an address may open in a minute."""
 SUBJECT, BASE = "a1" * 32, "b2" * 32
 CONTENTS = {SUBJECT: "c1" * 32, BASE: "c2" * 32}
 TIMES = {
@@ -144,19 +147,19 @@ class House:
 
 @contextmanager
 def opened(tmp_path: Path, **settings: Any) -> Iterator[House]:
-    """A house on SQLite, with a key for each scope."""
+    """A house, on SQLite unless the settings name another database, with a key for each scope."""
     (tmp_path / "models").mkdir()
     given: dict[str, Any] = {
         "data_dir": tmp_path / "data",
         "cache_dir": tmp_path / "cache",
         "roots": (tmp_path / "models",),
         "broker_url": "redis://127.0.0.1:1/0",
-        "views_per_minute": 1_000,
+        "views_per_minute": VIEWS,
         "failures_per_minute": 1_000,
     }
     made = Settings(**given | settings)
     database = Database(made.database)
-    Table.metadata.create_all(database.engine)
+    migrate(database)
     try:
         with TestClient(create_app(made), client=("192.0.2.7", 4711)) as api:
             house = House(made, database, Blobs(made.blobs), api)

@@ -9,6 +9,9 @@ import pytest
 
 from app.core.gating import Gate
 from tests.api.rules.house import BASE, CONTENTS, DAY, SUBJECT, House, report, touch
+from tests.service.conftest import DATABASES
+
+pytestmark = pytest.mark.parametrize("house", DATABASES, indirect=True)
 
 PASSING, FAILING = "no_evidence", "strong"
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.api.rules.house import SUBJECT, House, report
+from tests.service.conftest import DATABASES
+
+pytestmark = pytest.mark.parametrize("house", DATABASES, indirect=True)
 
 
 def listed(house: House, **params: Any) -> list[dict[str, Any]]:

@@ -9,6 +9,9 @@ import pytest
 from httpx import Response
 
 from tests.api.rules.house import House, report
+from tests.service.conftest import DATABASES
+
+pytestmark = pytest.mark.parametrize("house", DATABASES, indirect=True)
 
 LENIENT = "name: team\nsuspicious: []\n"
 PLAIN = "name: team\n"

@@ -16,6 +16,9 @@ from app.core.redeciding import PAGE, Redecided, note, redecide
 from app.core.tables import Redecision, Scan
 from app.core.ticker import decide_again
 from tests.api.rules.house import House, report
+from tests.service.conftest import DATABASES
+
+pytestmark = pytest.mark.parametrize("house", DATABASES, indirect=True)
 
 LENIENT, PLAIN = "name: team\nsuspicious: []\n", "name: team\n"
 
