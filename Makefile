@@ -8,7 +8,7 @@ TOOLS := .venv/.tools
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test browser check format bench-throughput zoo organisms clean
+.PHONY: help install demo test test-faults browser check format bench-throughput zoo organisms clean
 
 help:  ## explain every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ demo: $(INSTALLED)  ## scan a backdoored model and its benign twin, and show bot
 
 test: install browser  ## run every test
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-faults: install  ## break the service in every way of the fault table; prints what it survived (half an hour)
+	@$(BIN)/python -m pytest -q -m faults tests/faults $(PYTEST_ARGS)
 
 browser:  ## make sure that Chromium is there for the browser tests
 	@command -v chromium chromium-browser google-chrome >/dev/null || $(MAKE) --no-print-directory .chromium
