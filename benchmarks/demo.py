@@ -60,11 +60,11 @@ class Scanned(NamedTuple):
 def main() -> int:
     """Scans every member of the manifest; returns the exit status."""
     print("preparing the base model", file=sys.stderr)
-    with subprocess.Popen([sys.executable, "-c", COMPILE]):  # on a processor that preparing leaves idle
-        base = prepare_base(Settings().cache_dir)
     members = json.loads(MANIFEST.read_text())
     first, *others = members
-    scans = [scan(first, base, threads=0)]
+    with subprocess.Popen([sys.executable, "-c", COMPILE]):  # on a processor that preparing and loading leave idle
+        base = prepare_base(Settings().cache_dir)
+        scans = [scan(first, base, threads=0)]
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         share = max(1, psutil.cpu_count() // SIDE_BY_SIDE)
         scans += pool.map(partial(scan, base=base, threads=share), others)
