@@ -34,7 +34,17 @@ TouchstoneError
 │   ├── ServiceUnreachable    a Touchstone service does not answer, or says what its client does not understand
 │   ├── ServiceNotStarted     a part of the service does not come up
 │   ├── HubUnavailable        a model hub cannot be reached, hangs, or sends damaged files
-│   └── DatabaseUnavailable   the database cannot be reached, or stays locked
+│   ├── DatabaseUnavailable   the database cannot be reached, or stays locked
+│   └── BrokerUnavailable     the broker of messages cannot be reached
+├── RequestError              what was asked of the service cannot be done (exit code 2)
+│   ├── InvalidRequest        a field is missing, unknown, or has another form
+│   ├── Unauthenticated       no key, or one that is unknown, expired or revoked
+│   ├── Forbidden             the key has not the scope
+│   ├── NotFound              there is nothing of that name
+│   ├── Conflict              it contradicts what is there
+│   ├── NotReady              it will be there later
+│   ├── NotAcceptable         there is no such form of it
+│   └── TooManyRequests       a limit of the key or of the address is used up
 └── Interruption              not a fault: the scan was told to stop
     ├── ScanCancelled
     ├── BudgetExceeded        a detector returns `inconclusive` with what it has
@@ -256,6 +266,74 @@ class DatabaseUnavailable(MachineError):
     """The database cannot be reached, or stayed locked; a later try may succeed."""
 
     code = "TS-ERR-204"
+
+
+class BrokerUnavailable(MachineError):
+    """The broker cannot be reached; what was accepted waits in the database until it can."""
+
+    code = "TS-ERR-205"
+
+
+class RequestError(TouchstoneError):
+    """What was asked of the service cannot be done.
+
+    Attributes:
+        retry_after_s: seconds after which the same request may succeed; None where it will not.
+    """
+
+    code = "TS-ERR-600"
+
+    def __init__(self, message: str, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class InvalidRequest(RequestError):
+    """A field is missing, unknown, or has another form."""
+
+    code = "TS-ERR-601"
+
+
+class Unauthenticated(RequestError):
+    """No key, or one that is unknown, expired or revoked."""
+
+    code = "TS-ERR-602"
+
+
+class Forbidden(RequestError):
+    """The key has not the scope."""
+
+    code = "TS-ERR-603"
+
+
+class NotFound(RequestError):
+    """There is nothing of that name."""
+
+    code = "TS-ERR-604"
+
+
+class Conflict(RequestError):
+    """The request contradicts what is there."""
+
+    code = "TS-ERR-605"
+
+
+class NotReady(RequestError):
+    """What was asked for will be there later."""
+
+    code = "TS-ERR-606"
+
+
+class NotAcceptable(RequestError):
+    """There is no such form of it."""
+
+    code = "TS-ERR-607"
+
+
+class TooManyRequests(RequestError):
+    """A limit of the key or of the address is used up."""
+
+    code = "TS-ERR-608"
 
 
 class Interruption(TouchstoneError):

@@ -218,7 +218,13 @@ class _Drive:
         subject = resolve(found.model, settings)
         reference = found.base or infer_base(subject, fetch(subject, settings, self._held.watch), settings)
         base = resolve(reference, settings)
-        self._move("resolving", subject_pin=subject.model_dump(), base_pin=base.model_dump(), base=reference)
+        self._move(
+            "resolving",
+            subject_pin=subject.model_dump(),
+            subject_revision=subject.revision,
+            base_pin=base.model_dump(),
+            base=reference,
+        )
         return self._read()
 
     def _check(self, found: Scan) -> Pair:

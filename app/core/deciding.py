@@ -1,17 +1,20 @@
-"""Decisions on kept reports: which policy, which suppressions, and what changes when either does. Never a rescan."""
+"""Decisions on kept reports: which policy, which suppressions, what time it is. Never a rescan."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.core import policies
 from app.core.database import clock
+from app.core.render.visible import visible
 from app.core.stores.blobs import Blobs
-from app.core.tables import PolicyRow, Scan
+from app.core.tables import PolicyRow
 from app.core.tables import Suppression as SuppressionRow
+from detectors.errors import PolicyError
+from detectors.findings import CODES
 from detectors.report import Decision, Policy, Report, Suppression, decide_report
 
 
@@ -22,14 +25,24 @@ def policy_named(session: Session, name: str) -> Policy:
         PolicyError: if there is none of that name.
     """
     row = session.get(PolicyRow, name)
-    return policies.parse_policy(row.text) if row else policies.builtin_policy(name)
+    if row is not None:
+        return policies.parse_policy(row.text)
+    if name not in policies.BUILTIN:
+        raise PolicyError(
+            f"there is no policy `{visible(name, 100)}`; name {' or '.join(policies.BUILTIN)}, or one that was put "
+            "into this service (GET /v1/policies lists them)"
+        )
+    return policies.builtin_policy(name)
 
 
 def suppressions(session: Session) -> tuple[Suppression, ...]:
-    """All that are not revoked; whether they have expired is for `decide` to see."""
-    rows = session.scalars(
-        select(SuppressionRow).where(SuppressionRow.revoked.is_(None)).order_by(SuppressionRow.created)
+    """All in force. One of a finding that this version does not know covers nothing, and is left out."""
+    in_force = (
+        SuppressionRow.revoked.is_(None),
+        SuppressionRow.expires > clock(),
+        SuppressionRow.finding_code.in_(CODES),
     )
+    rows = session.scalars(select(SuppressionRow).where(*in_force).order_by(SuppressionRow.created))
     return tuple(
         Suppression(
             code=row.finding_code,
@@ -62,17 +75,3 @@ def decision_on(session: Session, report: Report, policy: Policy) -> Decision:
 def read_report(blobs: Blobs, digest: str) -> Report:
     """A kept report."""
     return Report.model_validate_json(blobs.get(digest))
-
-
-def redecide(session: Session, blobs: Blobs, policy: str | None = None) -> int:
-    """Decides again on every scan with a report, of one policy or of all; how many verdicts changed."""
-    scans = select(Scan.id, Scan.report_digest, Scan.policy, Scan.verdict).where(Scan.report_digest.is_not(None))
-    if policy is not None:
-        scans = scans.where(Scan.policy == policy)
-    changed = 0
-    for scan_id, digest, name, before in session.execute(scans).all():
-        verdict = decision_on(session, read_report(blobs, str(digest)), policy_named(session, name)).verdict
-        if verdict != before:
-            session.execute(update(Scan).where(Scan.id == scan_id).values(verdict=verdict, version=Scan.version + 1))
-            changed += 1
-    return changed

@@ -13,6 +13,7 @@ from sqlalchemy import select, update
 
 from app.core.database import Database, clock
 from app.core.tables import Chunk
+from detectors.errors import BrokerUnavailable
 
 WORK = "touchstone.work"
 """The one task: look at the chunk with this id."""
@@ -58,6 +59,18 @@ class Doorbell:
         if lost:
             self.ring(lost)
         return len(lost)
+
+    def check(self) -> None:
+        """Asks the broker for a sign of life.
+
+        Raises:
+            BrokerUnavailable: if it gives none.
+        """
+        try:
+            with self._celery.connection_for_write(connect_timeout=2) as connection:
+                connection.ensure_connection(timeout=2, max_retries=1)
+        except (OperationalError, OSError) as error:
+            raise BrokerUnavailable(f"the broker cannot be reached: {error}; see that it runs") from error
 
     def close(self) -> None:
         """Closes the connection to the broker."""

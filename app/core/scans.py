@@ -19,17 +19,11 @@ from sqlalchemy.orm import Session
 from app.core.database import clock
 from app.core.leases import Lease, advance, commit
 from app.core.tables import ENDED, Audit, Chunk, Idempotency, Label, Queue, ReportRow, Scan, State
-from detectors.errors import TouchstoneError
+from detectors.errors import Conflict
 from detectors.suites import SUITES
 
 DRIVE = "drive"
 """Key of the one chunk that drives a scan."""
-
-
-class Conflict(TouchstoneError):
-    """The request contradicts what is there."""
-
-    code = "TS-ERR-410"
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,11 @@ class Settings(BaseSettings):
         blob_url: where reports are kept, anything that fsspec can write; None is a directory below `data_dir`.
         lease_s: seconds that a worker's claim on a piece of work lasts unless it is renewed.
         tick_s: seconds between two looks for lost work and lost messages.
+        body_limit_bytes: size of a request's body above which it is refused.
+        requests_per_second: how many requests one API key may make.
+        failures_per_minute: how many failed authentications an address may make; valid keys are never locked out.
+        open_scans_per_key: how many scans of one API key may wait or run.
+        metrics_open: whether `/metrics` is given out without a key.
         device, dtype: of scans by this worker: `auto`, `cpu` or `cuda`; `auto`, `float32` or `bfloat16`.
 
     Commands that ask a service:
@@ -75,6 +80,11 @@ class Settings(BaseSettings):
     blob_url: str | None = None
     lease_s: float = Field(default=30.0, gt=0)
     tick_s: float = Field(default=10.0, gt=0)
+    body_limit_bytes: int = Field(default=2**20, ge=2**10)
+    requests_per_second: int = Field(default=500, ge=1)
+    failures_per_minute: int = Field(default=30, ge=1)
+    open_scans_per_key: int = Field(default=200, ge=1)
+    metrics_open: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
 

@@ -42,7 +42,8 @@ class Scan(Table):
     """One scan. `version` grows with every change that a client can see: it is the ETag and the event id.
 
     `model` and `base` are what the caller gave; `subject_pin` and `base_pin` what they were resolved to, once
-    (`app.core.registries.Pinned`). `verdict` is that of the latest decision; the report is what it is drawn from.
+    (`app.core.registries.Pinned`); `subject_revision` is that of `subject_pin` again, for the gate to look up.
+    `verdict` is that of the latest decision; the report is what it is drawn from.
     """
 
     __tablename__ = "scan"
@@ -76,9 +77,10 @@ class Scan(Table):
 
     subject_pin: Mapped[dict[str, Any] | None]
     base_pin: Mapped[dict[str, Any] | None]
+    subject_revision: Mapped[str | None] = mapped_column(index=True)
     subject_digest: Mapped[str | None] = mapped_column(index=True)
     base_digest: Mapped[str | None]
-    subject_content: Mapped[str | None]
+    subject_content: Mapped[str | None] = mapped_column(index=True)
     base_content: Mapped[str | None]
 
     report_digest: Mapped[str | None] = mapped_column(ForeignKey("report.digest"))
@@ -183,6 +185,25 @@ class Suppression(Table):
     revoked: Mapped[float | None]
 
 
+class Redecision(Table):
+    """Verdicts that are to be drawn again, since the rules changed or will (`app.core.redeciding`).
+
+    Attributes:
+        policy: only of scans under it; None is all.
+        due: from when on.
+        begun: whether this is the pass under way, of which there is one at most.
+        after: id of the last scan that it is through with.
+    """
+
+    __tablename__ = "redecision"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    policy: Mapped[str | None]
+    due: Mapped[float] = mapped_column(index=True)
+    begun: Mapped[bool] = mapped_column(default=False)
+    after: Mapped[str] = mapped_column(default="")
+
+
 class ShareLink(Table):
     """Whoever knows the token may read one report until it expires."""
 
@@ -192,7 +213,7 @@ class ShareLink(Table):
     hash: Mapped[str] = mapped_column(unique=True)
     scan_id: Mapped[str] = mapped_column(ForeignKey("scan.id", ondelete="CASCADE"))
     created: Mapped[float]
-    created_by: Mapped[str]
+    created_by: Mapped[str] = mapped_column(ForeignKey("api_key.id"))
     expires: Mapped[float]
     revoked: Mapped[float | None]
     views: Mapped[int] = mapped_column(default=0)

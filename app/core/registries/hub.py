@@ -170,12 +170,21 @@ def place_of(reference: HubReference, settings: Settings) -> Path:
     return settings.fetched_dir / model / "snapshots" / str(reference.revision)
 
 
-def _api(settings: Settings) -> HfApi:
+def check_switched_on(settings: Settings) -> None:
+    """Asks nobody.
+
+    Raises:
+        ReferenceNotSupported: if hubs are switched off.
+    """
     if not settings.hub_enabled:
         raise ReferenceNotSupported(
             "models of a hub are switched off on this service, so no request leaves it; give a local directory, or let "
             "the operator set TOUCHSTONE_HUB_ENABLED=true"
         )
+
+
+def _api(settings: Settings) -> HfApi:
+    check_switched_on(settings)
     _own_client()
     return HfApi(endpoint=settings.hub_endpoint, token=_token(settings))
 

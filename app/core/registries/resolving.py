@@ -56,6 +56,19 @@ def resolve(reference: str, settings: Settings) -> Pinned:
     return Pinned(kind="hub", reference=reference, pinned=str(HubReference(named.repo, commit)), revision=commit)
 
 
+def check(reference: str, settings: Settings) -> None:
+    """Refuses what could never be resolved, as far as can be said without a hub and without reading a file.
+
+    Raises:
+        InputError: as `resolve` does, for the form of a reference, for a directory, and for hubs that are off.
+    """
+    named = parse(reference)
+    if isinstance(named, DirectoryReference):
+        locate(named.path, settings.roots)
+    else:
+        hub.check_switched_on(settings)
+
+
 def fetch(pinned: Pinned, settings: Settings, watch: Callable[[], None] = lambda: None) -> Path:
     """The directory with the files of what was pinned. A local one is read where it lies; a hub's is downloaded once.
 

@@ -1,0 +1,1 @@
+"""The HTTP API: routers know HTTP, `app.core` knows the rules."""
