@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import httpx2
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from detectors.errors import NotReady, ServiceUnreachable, TouchstoneError
 from detectors.report import Verdict
@@ -79,15 +79,15 @@ class ScanStatus(_Given):
 
 
 class KeyGiven(_Given):
-    """An API key, as lists show it; times are in seconds since 1970, `key` is there once, when it was made."""
+    """An API key, as lists show it; its text, `key`, is there once, when it was made."""
 
     id: str
     name: str
     prefix: str
     scopes: tuple[str, ...]
-    created: float
-    expires: float | None = None
-    revoked: float | None = None
+    created: AwareDatetime
+    expires: AwareDatetime | None = None
+    revoked: AwareDatetime | None = None
     key: str | None = None
 
 
@@ -187,9 +187,9 @@ class Client:
         """Lets a key in no more."""
         self._send("DELETE", f"/v1/keys/{_part(key_id)}")
 
-    def rotate_key(self, key_id: str) -> KeyGiven:
-        """A new key in place of an old one, shown this once."""
-        return self._ask(KeyGiven, "POST", f"/v1/keys/{_part(key_id)}/rotate")
+    def rotate_key(self, key_id: str, grace_s: int) -> KeyGiven:
+        """A new key in place of an old one, shown this once; the old one stays valid for `grace_s` seconds."""
+        return self._ask(KeyGiven, "POST", f"/v1/keys/{_part(key_id)}/rotate", json={"grace_s": grace_s})
 
     def follow(self, scan_id: str, until: float, tell: Callable[[ScanStatus], None]) -> ScanStatus:
         """Waits until a scan has ended, or until `until` on the monotonic clock; how it stands then.
@@ -228,7 +228,7 @@ class Client:
         timeout = httpx2.Timeout(silence, connect=CONNECT_S)
         with (
             suppress(httpx2.HTTPError),
-            self._http.sse("GET", f"/v1/scans/{_part(scan_id)}/events", timeout=timeout) as events,
+            self._http.sse(f"/v1/scans/{_part(scan_id)}/events", timeout=timeout) as events,
         ):
             for event in events:
                 status = _status_in(event.data)

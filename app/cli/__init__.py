@@ -8,7 +8,7 @@
     130  stopped by Ctrl-C or SIGTERM
 
 Nothing but a verdict ever exits with 1. Standard output carries the result, everything else goes to standard error.
-`scans`, `attesting` and `doctor` work on this machine alone; `service` and `keys` speak to a service, `serving` is one.
+`scans`, `attesting` and `checkup` work on this machine alone; `service` and `keyring` ask a service, `serving` is one.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from typing import NoReturn
 import click
 
 from app.cli.attesting import sign, verify
+from app.cli.checkup import doctor
 from app.cli.common import EXIT_STOPPED, EXIT_UNFINISHED, Failed
-from app.cli.doctor import doctor
-from app.cli.keys import keys
+from app.cli.keyring import keys
 from app.cli.scans import detectors, replay, report, scan
 from app.cli.service import cancel, gate, submit, wait
 from app.cli.serving import migrate, up

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import textwrap
 from pathlib import Path
 from typing import cast
@@ -134,7 +135,8 @@ def report(
     if _SCAN_ID.fullmatch(source) and not Path(source).exists():
         with service(url, key_file) as client:
             fetched = client.report(source, FORMATS[name].media_type, policy).decode("utf-8", "replace")
-        deliver(fetched if out else "\n".join(map(shown_line, fetched.split("\n"))), out)
+        obeyed = out is None and (name == "text" or sys.stdout.isatty())
+        deliver("\n".join(map(shown_line, fetched.split("\n"))) if obeyed else fetched, out)
         return
     loaded, rules = load_report(Path(source)), named_policy(policy or "default")
     with explained():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -13,7 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from app import cli, client
+from app.cli import keyring
 from app.core.gating import Gate
+from app.core.keys import SCOPES
 from app.core.render.formats import FORMATS
 from tests.cli.scripted import KEY, SCAN, Answer, ScriptedService, events, problem, scripted, status
 from tests.render import sample
@@ -334,3 +337,58 @@ def test_an_answer_without_end_is_cut_off(service: ScriptedService, run: Run, mo
     result = run("report", SCAN)
     assert result.exit_code == 3
     assert "more than 1,000 bytes" in result.stderr
+
+
+# keys
+
+
+def key(**fields: Any) -> dict[str, Any]:
+    known = {"id": "1a" * 16, "name": "ci", "prefix": "1f2e", "scopes": ["report:read"]}
+    times = {"created": "2026-01-01T00:00:00Z", "expires": None, "revoked": None}
+    return known | times | fields
+
+
+def test_keys_are_listed_over_all_pages(service: ScriptedService, run: Run) -> None:
+    ended = key(id="2b" * 16, name=f"old{ESCAPE}", revoked="2026-02-03T00:00:00Z")
+    service.on("GET /v1/keys", {"items": [key()], "next": "c2"}, {"items": [ended], "next": None})
+    result = run("keys", "list")
+    assert result.exit_code == 0, result.output
+    first, second = result.stdout.splitlines()
+    assert first.split() == ["1a" * 16, "1f2e", "without", "end", "report:read", "ci"]
+    assert "revoked 2026-02-03" in second
+    assert "\x1b" not in second
+    assert [urlsplit(it.path).query for it in service.asked] == ["", "cursor=c2"]
+    service.on("GET /v1/keys", {"items": [key()], "next": None})
+    assert [it["name"] for it in json.loads(run("keys", "list", "--json").stdout)] == ["ci"]
+
+
+def test_a_new_key_is_all_there_is_on_standard_output(service: ScriptedService, run: Run) -> None:
+    service.on("POST /v1/keys", Answer(key(key="ts_new"), 201))
+    result = run("keys", "create", "ci", "--scope", "report:read", "--scope", "scan:write", "--expires", "90d")
+    assert (result.exit_code, result.stdout) == (0, "ts_new\n"), result.output
+    body = service.asked[0].body
+    assert (body["name"], body["scopes"]) == ("ci", ["report:read", "scan:write"])
+    left = datetime.fromisoformat(body["expires"]) - datetime.now(UTC)
+    assert timedelta(days=89) < left <= timedelta(days=90)
+    assert run("keys", "create", "ci", "--scope", "admin").exit_code == 0
+    assert service.asked[1].body == {"name": "ci", "scopes": ["admin"]}
+
+
+def test_keys_are_rotated_and_revoked(service: ScriptedService, run: Run) -> None:
+    service.on(f"POST /v1/keys/{'1a' * 16}/rotate", Answer(key(key="ts_next"), 201))
+    service.on(f"DELETE /v1/keys/{'1a' * 16}", key(revoked="2026-02-03T00:00:00Z"))
+    assert run("keys", "rotate", "1a" * 16, "--grace", "2h").stdout == "ts_next\n"
+    assert service.asked[0].body == {"grace_s": 7200}
+    assert run("keys", "revoke", "1a" * 16).exit_code == 0
+
+
+@pytest.mark.parametrize("given", ["", "90", "d", "-1d", "1w", "1 d", "9999999d"])
+def test_a_length_of_time_needs_its_unit(service: ScriptedService, run: Run, given: str) -> None:
+    result = run("keys", "create", "ci", "--scope", "admin", "--expires", given)
+    assert result.exit_code == 2
+    assert "such as 90d" in result.stderr
+    assert service.asked == []
+
+
+def test_the_scopes_are_those_of_the_service() -> None:
+    assert keyring.SCOPES == SCOPES
