@@ -48,7 +48,8 @@ TouchstoneError
 └── Interruption              not a fault: the scan was told to stop
     ├── ScanCancelled
     ├── BudgetExceeded        a detector returns `inconclusive` with what it has
-    └── LeaseLost             another worker took over, because this one was silent for too long
+    ├── LeaseLost             another worker took over, because this one was silent for too long
+    └── WorkerStopping        this worker is being stopped, and another takes over
 """
 
 from __future__ import annotations
@@ -358,3 +359,9 @@ class LeaseLost(Interruption):
     """The piece of work belongs to another worker by now; what this one still does of it counts for nothing."""
 
     code = "TS-ERR-303"
+
+
+class WorkerStopping(Interruption):
+    """The worker was told to stop; its work goes back into the queue."""
+
+    code = "TS-ERR-304"

@@ -14,7 +14,7 @@ from detectors.contexts.context import Message
 from detectors.engine.invented import nothing
 from detectors.engine.observations import Arrays, ModelFacts, NextToken, Plan, Role, Tokens
 from detectors.suites import Suite
-from workers.observer import MESSAGE_TOKENS, Observer
+from workers.observer import Observer
 from workers.runner import run_detectors
 
 SAMPLE_SEQUENCES = 100
@@ -63,7 +63,7 @@ class Estimator:
         tokens, _ = self._observer.price(sample)
         started = time.monotonic()
         self._observer(sample)
-        return max(tokens, 1) / (time.monotonic() - started) if tokens else MESSAGE_TOKENS / 2
+        return max(tokens, 1) / (time.monotonic() - started) if tokens else self._observer.message_tokens / 2
 
 
 def estimate(observer: Observer, suite: Suite, memory_bytes: int) -> dict[str, Any]:

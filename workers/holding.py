@@ -1,6 +1,7 @@
 """Holding a lease while one works: a thread renews it and watches for a cancelled scan.
 
-What works calls `watch` between its steps, and learns there that the scan was cancelled or the lease lost.
+What works calls `watch` between its steps, and learns there that the scan was cancelled, the lease lost, or the worker
+told to stop.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sqlalchemy import select
 from app.core.database import Database
 from app.core.leases import Lease, renew
 from app.core.tables import Scan
-from detectors.errors import DatabaseUnavailable, LeaseLost, ScanCancelled
+from detectors.errors import DatabaseUnavailable, LeaseLost, ScanCancelled, WorkerStopping
 
 LOOK_S = 1.0
 """Seconds between two looks for a cancelled scan."""
@@ -29,26 +30,31 @@ class Held:
 
     Args:
         lease_s: how long a claim lasts.
-        watch: called by `watch` as well; of a lease that holds this one.
+        stopping: whether the worker was told to stop.
     """
 
-    def __init__(
-        self, database: Database, lease: Lease, lease_s: float, watch: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, database: Database, lease: Lease, lease_s: float, stopping: Callable[[], bool]) -> None:
         self.lease = lease
-        self._database, self._lease_s, self._outer = database, lease_s, watch
+        self._database, self._lease_s, self._stopping = database, lease_s, stopping
         self._left = threading.Event()
         self._lost = self._cancelled = False
         self._until = time.monotonic() + lease_s
         self._thread = threading.Thread(target=self._keep, name=f"lease of {lease.chunk_id}", daemon=True)
 
     def watch(self) -> None:
-        """Raises `ScanCancelled` or `LeaseLost` once either is so."""
-        self._outer()
+        """Looks up from the work.
+
+        Raises:
+            ScanCancelled: if the scan was cancelled.
+            LeaseLost: if the lease ended, or may have ended because the database was away.
+            WorkerStopping: if the worker was told to stop.
+        """
         if self._cancelled:
             raise ScanCancelled("the scan was cancelled; what it had observed is kept and not paid again")
         if self._lost or time.monotonic() > self._until:
             raise LeaseLost("the lease was lost: this worker was silent for too long, and another one takes over")
+        if self._stopping():
+            raise WorkerStopping("the worker was told to stop; another one takes over")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -77,4 +83,5 @@ class Held:
     def _renew(self, now: float) -> None:
         with self._database.writing() as session:
             self._lost = not renew(session, self.lease, self._lease_s)
-        self._until = now + self._lease_s
+        if not self._lost:
+            self._until = now + self._lease_s

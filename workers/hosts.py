@@ -115,6 +115,11 @@ class Host:
         """From now on calls `watch` while waiting: another scan uses this host."""
         self._watch = watch
 
+    @property
+    def sound(self) -> bool:
+        """Whether it runs and has answered all that it was asked."""
+        return self._process.poll() is None
+
     def observe(self, requests: Sequence[Request]) -> list[Arrays]:
         """One observation a request, checked to be what was asked for."""
         reads: list[Read] = list(dict.fromkeys(request.read for request in requests))
@@ -181,9 +186,12 @@ class Host:
         deadline = time.monotonic() + seconds
         try:
             self._send(json_frame(message), deadline, seconds)
+            answer = self._receive(deadline, seconds)
         except (BrokenPipeError, ValueError) as error:
             raise HostError(self._epitaph()) from error
-        answer = self._receive(deadline, seconds)
+        except BaseException:
+            self.end()  # in the middle of an answer: nobody may take the rest of it for an answer of his own
+            raise
         if isinstance(answer, dict) and "error" in answer:
             raise _input_error(answer)
         return answer

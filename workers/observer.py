@@ -36,8 +36,6 @@ from detectors.suites import WORK
 from workers.hosts import Host
 from workers.spelling import Spelling, added_tokens
 
-MESSAGE_TOKENS = 16_000
-"""Tokens to compute in one message to a host: about twenty seconds on two cores for a model of 135M parameters."""
 ATTEMPTS = 3
 """How often a message is tried, each time on a fresh host, before its failure counts."""
 TEXTS_A_MESSAGE = 512
@@ -84,7 +82,8 @@ class Observer:
         resident: how many hosts may run at once; with one, the other is ended first.
         budget_seconds: after which `BudgetExceeded` is raised before the next message; None for no limit.
         watch: called between messages; may raise `ScanCancelled`.
-        end_host: what becomes of a sound host when the scan is over; by default it is ended.
+        end_host: what becomes of a host when the scan is over; by default it is ended.
+        message_tokens: tokens to compute in one message to a host.
 
     Attributes:
         progress: called after every message and every answer from the store; reads the meter.
@@ -101,6 +100,7 @@ class Observer:
         budget_seconds: float | None = None,
         watch: Callable[[], None] = lambda: None,
         end_host: Callable[[Role, Host], None] = lambda role, host: host.end(),
+        message_tokens: int,
     ) -> None:
         self._models = models
         self.dtype = dtype
@@ -109,6 +109,7 @@ class Observer:
         self._resident = resident
         self._deadline = None if budget_seconds is None else time.monotonic() + budget_seconds
         self._watch = watch
+        self.message_tokens = message_tokens
         self._hosts: dict[Role, Host] = {}
         self.isolation: tuple[str, ...] = ()
         self.device = ""
@@ -210,7 +211,7 @@ class Observer:
             ContextTooLong: if a request is longer than the window.
         """
         found: dict[str, Arrays] = {}
-        for part in in_messages(requests):
+        for part in self._messages(requests):
             self._check_budget()
             started = time.monotonic()
             answers = self._on_host(role, partial(Host.observe, requests=part))
@@ -218,13 +219,20 @@ class Observer:
             told = dict(zip((request.key() for request in part), answers, strict=True))
             self._store.put({key: pack(arrays) for key, arrays in told.items()})
             found |= told
-            self.meter.forward_tokens += sum(_costs(part))
-            self.meter.generated_tokens += sum(len(arrays["tokens"]) for arrays in answers if "tokens" in arrays)
-            work = sum(WORK[request.read.kind] for request in part)
-            self.meter.work += work
-            self.meter.computed_work += work
+            self.meter.computed_work += self._count(part, answers)
             self.progress()
         return found
+
+    def _messages(self, requests: Sequence[Request]) -> list[list[Request]]:
+        return list(in_messages(requests, self.message_tokens))
+
+    def _count(self, part: Sequence[Request], answers: Sequence[Arrays]) -> float:
+        """Adds a message to the meter; the work that it was."""
+        work = sum(WORK[request.read.kind] for request in part)
+        self.meter.forward_tokens += sum(_costs(part))
+        self.meter.generated_tokens += sum(len(arrays["tokens"]) for arrays in answers if "tokens" in arrays)
+        self.meter.work += work
+        return work
 
     def _check_budget(self) -> None:
         self._watch()
@@ -266,16 +274,16 @@ def _costs(requests: Sequence[Request]) -> list[int]:
     return costs
 
 
-def in_messages(requests: Sequence[Request]) -> Iterator[list[Request]]:
-    """Requests in the order that shares most prefixes, cut into messages."""
+def in_messages(requests: Sequence[Request], tokens: int) -> Iterator[list[Request]]:
+    """Requests in the order that shares most prefixes, cut into messages; what is one message stays one."""
     ordered = sorted(requests, key=lambda request: (request.read.kind, request.tokens))
     part: list[Request] = []
     filled = 0
     for request, cost in zip(ordered, _costs(ordered), strict=True):
-        if part and filled + cost > MESSAGE_TOKENS:
+        if part and filled + cost > tokens:
             yield part
             part, filled = [], 0
+        filled += cost if part else _costs([request])[0]
         part.append(request)
-        filled += cost
     if part:
         yield part

@@ -1,7 +1,8 @@
 """Runs the detectors of a suite over an `ask`. The one place where a detector's error is caught.
 
 A detector that fails is a result, and the scan goes on. A machine that stays broken after retries leaves the detector
-that needed it inconclusive. A cancelled scan and a broken store end everything.
+that needed it inconclusive. A cancelled scan, a broken store and a
+database that is away end everything.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 
 from detectors.catalog import CATALOG
 from detectors.engine.observations import Ask
-from detectors.errors import BudgetExceeded, HostError, InputError, Interruption, StoreError
+from detectors.errors import BudgetExceeded, HostError, InputError, Interruption, MachineError
 from detectors.findings import Candidate, DetectorResult, Outcome, Usage
 from detectors.methods.activation_clustering import ActivationClustering
 from detectors.methods.era import Era
@@ -72,7 +73,7 @@ def run_detectors(
 
     Raises:
         ScanCancelled: if the scan was cancelled.
-        StoreError: if observations cannot be kept.
+        MachineError: if observations cannot be kept, or the service's database is away.
     """
     results: list[DetectorResult] = []
     candidates: tuple[Candidate, ...] = ()
@@ -99,7 +100,7 @@ def _guarded(
         return DETECTORS[name](suite).run(ask, candidates, rng=rng)
     except (BudgetExceeded, HostError) as error:
         return _without_result(name, "inconclusive", str(error))
-    except (Interruption, StoreError):
+    except (Interruption, MachineError):
         raise
     except InputError as error:
         return _without_result(name, "inconclusive", str(error))

@@ -109,6 +109,7 @@ def make_observer(
         resident=pair.resident(dtype, settings),
         budget_seconds=budget_seconds,
         watch=watch,
+        message_tokens=settings.message_tokens,
     )
 
 

@@ -6,14 +6,14 @@ from functools import cache
 
 from app.core.dispatch import WORK
 from app.core.settings import Settings
-from workers.celery_app import celery_app
-from workers.driving import Worker
+from workers.celery_app import celery_app, stopping
+from workers.worker import Worker
 
 
 @cache
 def worker() -> Worker:
     """This process's worker, made when its first task comes: after the fork, so no connection is shared."""
-    return Worker(Settings())
+    return Worker(Settings(), stopping.is_set)
 
 
 @celery_app.task(name=WORK)  # type: ignore[untyped-decorator]  # Celery ships no types

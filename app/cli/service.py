@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -100,23 +99,26 @@ def _key(settings: Settings, key_file: Path | None) -> str:
 def submit(
     context: click.Context,
     model: str,
+    base: str | None,
+    suite: str | None,
+    policy: str | None,
+    labels: tuple[str, ...],
+    seed: int | None,
     waits: bool,
     timeout: float | None,
     fail_on: str,
     as_json: bool,
     url: str | None,
     key_file: Path | None,
-    labels: tuple[str, ...],
-    **wish: Any,
 ) -> None:
     """Ask a service to scan MODEL, a reference as the service reads it; prints the scan's id.
 
     Exit codes with --wait: 0 below --fail-on, 1 at or above it, 3 inconclusive or not finished, 4 still running when
     --timeout was over. 2 wherever the call or the key is wrong.
     """
-    given = {name: value for name, value in wish.items() if value is not None}
+    wish = {"model": model, "base": base, "suite": suite, "policy": policy, "labels": list(labels), "seed": seed}
     with service(url, key_file) as client:
-        status = client.submit({"model": model, "labels": list(labels)} | given)
+        status = client.submit({name: value for name, value in wish.items() if value is not None})
         if waits:
             click.echo(f"scan {shown(status.id)}", err=True)
             status = _followed(client, status.id, timeout)

@@ -8,21 +8,26 @@ one clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, Float, create_engine, event, make_url
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy import URL, Engine, Float, create_engine, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import FunctionElement
 
+from app.core.tables import Table
 from detectors.errors import DatabaseUnavailable
 
 BUSY_SECONDS = 20
 """How long a write waits for another to end before it gives up."""
+CONNECT_SECONDS = 5
+UNAVAILABLE = (OperationalError, InterfaceError, TimeoutError, sqlite3.OperationalError)
 
 
 class clock(FunctionElement[float]):
@@ -54,7 +59,7 @@ class Database:
         if self.url.drivername == "postgresql":
             self.url = self.url.set(drivername="postgresql+psycopg")
         self.on_sqlite = self.url.get_backend_name() == "sqlite"
-        self.engine = _sqlite(self.url) if self.on_sqlite else create_engine(self.url, pool_pre_ping=True)
+        self.engine = _sqlite(self.url) if self.on_sqlite else _postgresql(self.url)
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
@@ -85,14 +90,30 @@ class Database:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except (OperationalError, InterfaceError) as error:
+        except UNAVAILABLE as error:
+            cause = getattr(error, "orig", None) or error
             raise DatabaseUnavailable(
-                f"the database {self.url.render_as_string(hide_password=True)!r} cannot be used: {error.orig}; "
+                f"the database {self.url.render_as_string(hide_password=True)!r} cannot be used: {cause}; "
                 "see that it runs and has space, and try again"
             ) from error
 
 
-def _sqlite(url: Any) -> Engine:
+def insert_new(session: Session, table: type[Table], rows: Sequence[Mapping[str, Any]]) -> int:
+    """Adds those rows whose primary key is not there yet; how many. Waits for whoever adds the same right now."""
+    dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
+    statement = dialect.insert(table).values(rows).on_conflict_do_nothing().returning(*table.__table__.primary_key)
+    return len(session.execute(statement).all())
+
+
+def _postgresql(url: URL) -> Engine:
+    return create_engine(
+        url,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": CONNECT_SECONDS, "options": f"-c lock_timeout={BUSY_SECONDS}s"},
+    )
+
+
+def _sqlite(url: URL) -> Engine:
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
@@ -100,7 +121,7 @@ def _sqlite(url: Any) -> Engine:
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # transactions begin where `_begin` says, not where the driver thinks
-        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

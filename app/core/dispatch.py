@@ -5,20 +5,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from celery import Celery
 from kombu.exceptions import OperationalError
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from app.core.database import Database, clock
 from app.core.tables import Chunk
-from detectors.errors import BrokerUnavailable
+from detectors.errors import BrokerUnavailable, DatabaseUnavailable
 
 WORK = "touchstone.work"
 """The one task: look at the chunk with this id."""
 SILENT_S = 30.0
-"""How long a queued chunk waits before its message counts as lost."""
+"""How long a queued chunk waits before its message may count as lost."""
 RINGS_A_TICK = 100
 """A second message does no harm, a flood would: at most so many are sent at once, the oldest chunks first."""
 CONNECTION = {"max_retries": 1, "interval_start": 0.2}
@@ -33,32 +34,57 @@ class Doorbell:
     """
 
     def __init__(self, broker_url: str, database: Database) -> None:
-        self._celery = Celery("touchstone", broker=broker_url)
+        self._celery = Celery("touchstone", broker=broker_url, set_as_current=False)
         self._celery.conf.update(broker_transport_options={"socket_connect_timeout": 2, "socket_timeout": 5})
         self._database = database
 
     def ring(self, chunks: Sequence[tuple[str, str]]) -> bool:
         """Whether messages for (chunk id, queue) could be sent; where not, `reconcile` sends them later."""
-        with self._database.writing() as session:
-            ids = [chunk for chunk, _ in chunks]
-            session.execute(update(Chunk).where(Chunk.id.in_(ids)).values(published=clock()))
+        sent: list[str] = []
         try:
             for chunk, queue in chunks:
                 self._celery.send_task(WORK, args=[chunk], queue=queue, retry=True, retry_policy=CONNECTION)
+                sent.append(chunk)
         except (OperationalError, OSError):
             return False
+        finally:
+            if sent:
+                self._note(sent)
         return True
 
+    def _note(self, sent: Sequence[str]) -> None:
+        """What is not noted is sent once more by the next tick, which does no harm."""
+        with suppress(DatabaseUnavailable), self._database.writing() as session:
+            session.execute(update(Chunk).where(Chunk.id.in_(sent)).values(published=clock()))
+
     def reconcile(self) -> int:
-        """Sends again what was queued long ago and nobody came for; how many messages."""
-        silent = select(Chunk.id, Chunk.queue).where(Chunk.state == "queued", Chunk.published < clock() - SILENT_S)
+        """Sends again what was queued long ago and has no message; how many.
+
+        The broker is asked how many messages it holds: a queue that is only long has all of its messages.
+        """
         with self._database.reading() as session:
-            lost = [
-                (chunk, queue) for chunk, queue in session.execute(silent.order_by(Chunk.created).limit(RINGS_A_TICK))
-            ]
-        if lost:
-            self.ring(lost)
-        return len(lost)
+            queued = session.execute(select(Chunk.queue, func.count()).where(Chunk.state == "queued").group_by("queue"))
+            waiting = dict(queued.tuples().all())
+        try:
+            missing = {queue: count - self._messages(queue) for queue, count in waiting.items()}
+        except (OperationalError, OSError):
+            return 0
+        lost = [chunk for queue, count in missing.items() if count > 0 for chunk in self._silent(queue, count)]
+        return len(lost) if lost and self.ring(lost) else 0
+
+    def _silent(self, queue: str, most: int) -> Iterator[tuple[str, str]]:
+        silent = (Chunk.state == "queued", Chunk.queue == queue, Chunk.published < clock() - SILENT_S)
+        oldest = select(Chunk.id).where(*silent).order_by(Chunk.created).limit(min(most, RINGS_A_TICK))
+        with self._database.reading() as session:
+            yield from ((chunk, queue) for chunk in session.scalars(oldest).all())
+
+    def _messages(self, queue: str) -> int:
+        with self._celery.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=5)
+            try:
+                return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+            except connection.channel_errors:
+                return 0  # nobody has sent or awaited anything there yet
 
     def check(self) -> None:
         """Asks the broker for a sign of life.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, UniqueConstraint
+from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, MetaData, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 State = Literal["queued", "resolving", "checking", "running", "deciding", "succeeded", "failed", "canceled"]
@@ -20,6 +20,14 @@ Queue = Literal["people", "schedules"]
 class Table(DeclarativeBase):
     """Base of all tables; JSON columns hold plain data."""
 
+    metadata = MetaData(
+        naming_convention={
+            "ix": "%(column_0_label)s",
+            "uq": "%(table_name)s_%(column_0_name)s_once",
+            "fk": "%(table_name)s_%(column_0_name)s_of_%(referred_table_name)s",
+            "pk": "%(table_name)s_key",
+        }
+    )
     type_annotation_map: ClassVar[dict[Any, Any]] = {dict[str, Any]: JSON, list[str]: JSON, list[Any]: JSON}
 
 

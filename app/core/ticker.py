@@ -11,9 +11,10 @@ import logging
 import signal
 import threading
 
+from app.core import leases, scans
 from app.core.database import Database
 from app.core.dispatch import Doorbell
-from app.core.leases import reap
+from app.core.migrating import migrate
 from app.core.redeciding import A_TICK_S, redecide
 from app.core.settings import Settings
 from app.core.stores.blobs import Blobs
@@ -25,7 +26,9 @@ log = logging.getLogger("touchstone.ticker")
 def tick(database: Database, doorbell: Doorbell) -> None:
     """One look."""
     try:
-        reap(database)
+        with database.writing() as session:
+            leases.reap(session)
+            scans.settle(session)
         sent = doorbell.reconcile()
     except DatabaseUnavailable as error:
         log.warning("%s", error)
@@ -52,6 +55,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     database, blobs = Database(settings.database), Blobs(settings.blobs)
+    migrate(database)
     doorbell = Doorbell(settings.broker_url.get_secret_value(), database)
     while not stopped.wait(settings.tick_s):
         tick(database, doorbell)

@@ -74,7 +74,7 @@ def observe(store: SqliteStore) -> Iterator[Callable[..., Observer]]:
     def make(start: Callable[[Role], Host], **changes: Any) -> Observer:
         arguments: dict[str, Any] = {"store": store, "models": MODELS, "dtype": "float32"} | changes
         models, dtype, kept = (arguments.pop(name) for name in ("models", "dtype", "store"))
-        made.append(Observer(models, dtype, kept, start, **arguments))
+        made.append(Observer(models, dtype, kept, start, **{"message_tokens": 16_000} | arguments))
         return made[-1]
 
     yield make
@@ -175,15 +175,12 @@ def test_other_models_and_dtypes_share_nothing(observe: Callable[..., Observer],
     assert observer.meter.store_hits == 0
 
 
-def test_messages_of_any_size_give_the_same(
-    observe: Callable[..., Observer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_messages_of_any_size_give_the_same(observe: Callable[..., Observer], tmp_path: Path) -> None:
     found = []
     for tokens in (1, 50, 10**6):
-        monkeypatch.setattr(observing, "MESSAGE_TOKENS", tokens)
         with SqliteStore(tmp_path / f"{tokens}.sqlite", 2**28) as fresh:
             hosts = Hosts()
-            observer = observe(hosts, store=fresh)
+            observer = observe(hosts, store=fresh, message_tokens=tokens)
             found.append(observer(Plan("subject", SEQUENCES, NextToken((3,)))))
         found.append([{"messages": np.array(len(hosts.asked))}])
     assert_equal(found[0], found[2])
@@ -194,11 +191,10 @@ def test_messages_of_any_size_give_the_same(
 def test_a_budget_ends_it_and_keeps_what_was_paid(
     observe: Callable[..., Observer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(observing, "MESSAGE_TOKENS", 1)
     clock = [0.0]
     monkeypatch.setattr(observing.time, "monotonic", lambda: clock[0])
     hosts = Hosts(watch=lambda: None)
-    observer = observe(hosts, budget_seconds=5.0)
+    observer = observe(hosts, budget_seconds=5.0, message_tokens=1)
 
     def spend() -> None:
         clock[0] += 1.0
@@ -213,10 +209,7 @@ def test_a_budget_ends_it_and_keeps_what_was_paid(
     assert again.meter.store_hits == paid
 
 
-def test_cancelling_between_messages_keeps_what_was_paid(
-    observe: Callable[..., Observer], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(observing, "MESSAGE_TOKENS", 1)
+def test_cancelling_between_messages_keeps_what_was_paid(observe: Callable[..., Observer]) -> None:
     hosts = Hosts()
 
     def watch() -> None:
@@ -224,7 +217,7 @@ def test_cancelling_between_messages_keeps_what_was_paid(
             raise ScanCancelled("stop")
 
     with pytest.raises(ScanCancelled):
-        observe(hosts, watch=watch)(Plan("subject", SEQUENCES, Score(1)))
+        observe(hosts, watch=watch, message_tokens=1)(Plan("subject", SEQUENCES, Score(1)))
     again = observe(Hosts())
     again(Plan("subject", SEQUENCES, Score(1)))
     assert again.meter.store_hits == 7

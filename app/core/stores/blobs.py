@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import uuid
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -37,6 +39,7 @@ class Blobs:
             self._files.makedirs(self._files._parent(path), exist_ok=True)
             self._write(partial, data)
             self._files.mv(partial, path)
+            _sync_directory(Path(path).parent)
         except OSError as error:
             self._drop(partial)
             raise StoreError(
@@ -76,10 +79,19 @@ class Blobs:
 
 def _sync(file: Any) -> None:
     """To the disk, where it is one."""
-    import os
-
     raw = getattr(file, "f", file)
     try:
         os.fsync(raw.fileno())
     except (AttributeError, OSError):
         return
+
+
+def _sync_directory(path: Path) -> None:
+    """The new name to the disk, where it is one."""
+    if not path.is_dir():
+        return
+    directory = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
