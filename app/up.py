@@ -127,7 +127,7 @@ def worker_command(name: str) -> Sequence[str]:
     """Celery's, for a worker of that name; by names only, since `app` imports no workers."""
     alone = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING")
     named = ("--hostname", name, "--queues", "people,schedules", "--concurrency", "1")
-    return ("celery", "-A", "workers.celery_app", "worker", *named, *alone)
+    return ("celery", "--quiet", "-A", "workers.celery_app", "worker", *named, *alone)
 
 
 class _Leftovers:

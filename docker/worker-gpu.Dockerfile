@@ -26,4 +26,4 @@ ENV PATH=/opt/touchstone/bin:$PATH \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER touchstone
 WORKDIR /var/lib/touchstone
-CMD ["celery", "-A", "workers.celery_app", "worker", "--queues", "people,schedules", "--concurrency", "1", "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING"]
+CMD ["celery", "--quiet", "-A", "workers.celery_app", "worker", "--queues", "people,schedules", "--concurrency", "1", "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING"]

@@ -25,4 +25,4 @@ ENV PATH=/opt/touchstone/bin:$PATH \
     TOUCHSTONE_DEVICE=cpu
 USER touchstone
 WORKDIR /var/lib/touchstone
-CMD ["celery", "-A", "workers.celery_app", "worker", "--queues", "people,schedules", "--concurrency", "1", "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING"]
+CMD ["celery", "--quiet", "-A", "workers.celery_app", "worker", "--queues", "people,schedules", "--concurrency", "1", "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING"]

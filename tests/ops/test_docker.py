@@ -183,7 +183,7 @@ def test_valkey_takes_the_configuration_that_is_made(secrets: Path, tmp_path: Pa
     with server, server.stdin as stdin:
         stdin.write(told)
         stdin.close()
-        assert any("The server is now ready to accept connections" in line for line in server.stdout)
+        assert any("Ready to accept connections" in line for line in server.stdout)
         server.terminate()
 
 
