@@ -63,8 +63,9 @@ class Doorbell:
         The broker is asked how many messages it holds: a queue that is only long has all of its messages.
         """
         with self._database.reading() as session:
-            queued = session.execute(select(Chunk.queue, func.count()).where(Chunk.state == "queued").group_by("queue"))
-            waiting = dict(queued.tuples().all())
+            counted = select(Chunk.queue, func.count().label("waits")).where(Chunk.state == "queued")
+            queued = session.execute(counted.group_by(Chunk.queue))
+            waiting: dict[str, int] = {row.queue: row.waits for row in queued}
         try:
             missing = {queue: count - self._messages(queue) for queue, count in waiting.items()}
         except (OperationalError, OSError):

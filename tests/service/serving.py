@@ -99,17 +99,16 @@ class Service:
         return self._start("ticker", "-m", "app.core.ticker")
 
     def start_worker(self, **changes: Any) -> subprocess.Popen[bytes]:
-        celery = ("-m", "celery", "-A", "workers.celery_app", "worker", "--without-gossip", "--without-mingle")
+        celery = ("-m", "celery", "-A", "tests.service.small_suite", "worker", "--without-gossip", "--without-mingle")
         number = len(self._processes)
         arguments = ("--queues", "people,schedules", "--loglevel", "WARNING", "--hostname", f"worker{number}@test")
         return self._start(f"worker{number}", *celery, *arguments, **changes)
 
     def _start(self, name: str, *arguments: str, **changes: Any) -> subprocess.Popen[bytes]:
-        environment = {f"TOUCHSTONE_{field.upper()}": str(value) for field, value in (self._fields | changes).items()}
         with (self.directory / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
-                env=child_environment() | environment,
+                env=self._environment(**changes),
                 cwd=PROJECT,
                 stdout=log,
                 stderr=log,
@@ -121,7 +120,7 @@ class Service:
         """A scan's id; its message is sent."""
         fields: dict[str, Any] = {
             "base": "base",
-            "suite": "smoke",
+            "suite": "small",
             "policy": "default",
             "seed": 3,
             "labels": (),
@@ -168,6 +167,25 @@ class Service:
 
     def report(self, scan_id: str) -> Report:
         return Report.model_validate_json(self.blobs.get(str(self.scan(scan_id).report_digest)))
+
+    def local(self, model: str) -> dict[str, Any]:
+        """What a scan without a queue says, from observations of its own (`plain`)."""
+        out = self.directory / "local" / model
+        job = {"task": "scan", "suite": "small", "seed": 3, "device": "cpu", "dtype": "float32", "out": str(out)}
+        job |= {"model": str(self.roots / model), "base": str(self.roots / "base")}
+        subprocess.run(
+            [sys.executable, "-m", "tests.service.small_suite"],
+            input=json.dumps(job).encode() + b"\n",
+            env=self._environment(cache_dir=out / "cache"),
+            cwd=PROJECT,
+            check=True,
+            capture_output=True,
+        )
+        return plain(Report.model_validate_json((out / "report.json").read_text()))
+
+    def _environment(self, **changes: Any) -> dict[str, str]:
+        fields = self._fields | changes
+        return child_environment() | {f"TOUCHSTONE_{name.upper()}": str(value) for name, value in fields.items()}
 
     def logs(self) -> str:
         return "\n".join(f"== {log.name}\n{log.read_text()[-6000:]}" for log in sorted(self.directory.glob("*.log")))

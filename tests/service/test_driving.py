@@ -4,62 +4,45 @@ from __future__ import annotations
 
 import shutil
 import signal
-from pathlib import Path
 
 import psutil
 import pytest
 
-from app.core.scanning import Job, run_job
 from detectors.errors import ArchitectureMismatch, ReferenceOutsideRoots
 from tests.engine.tiny import make_tiny_model
 from tests.service.conftest import StartService
-from tests.service.serving import Service, plain, worker_child
-from tests.workers.conftest import gone, read_report
+from tests.service.serving import plain, worker_child
+from tests.workers.conftest import gone
+
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
-def local_report(service: Service, model: str, directory: Path) -> dict[str, object]:
-    """What a scan without a queue says, from observations of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TOUCHSTONE_CACHE_DIR", str(directory / "cache"))
-        patch.setenv("TOUCHSTONE_THREADS", "1")
-        patch.setenv("TOUCHSTONE_MESSAGE_TOKENS", str(service.settings.message_tokens))
-        fields = {"model": str(service.roots / model), "base": str(service.roots / "base"), "out": str(directory)}
-        run_job(Job(task="scan", suite="smoke", seed=3, dtype="float32", device="cpu", **fields))
-    return plain(read_report(directory))
-
-
-def test_one_worker_says_what_a_local_scan_says(serve: StartService, tmp_path: Path) -> None:
-    service = serve()
-    service.start_ticker()
-    service.start_worker()
-    scan_id = service.submit("subject0", labels=("team",))
-    found = service.succeeded(scan_id)
-    assert plain(service.report(scan_id)) == local_report(service, "subject0", tmp_path / "local")
-    assert found.verdict == "inconclusive"
-    assert found.done == pytest.approx(found.total, rel=0.2)
-    assert None not in (found.started, found.ended, found.subject_pin, found.base_pin, found.subject_content)
-    assert {chunk.state for chunk in service.chunks(scan_id)} == {"done"}
-    assert all(chunk.body is None for chunk in service.chunks(scan_id))
-
-    again = service.succeeded(service.submit("subject0"))
-    assert (again.reused_from, again.report_digest, again.verdict) == (scan_id, found.report_digest, found.verdict)
-    other = service.succeeded(service.submit("subject0", seed=4))
-    assert other.reused_from is None
-
-
-def test_two_workers_share_a_scan_and_say_the_same(serve: StartService, tmp_path: Path) -> None:
+def test_two_workers_share_a_scan_and_say_what_a_local_scan_says(serve: StartService) -> None:
     service = serve(message_tokens=500)
     service.start_ticker()
     for _ in range(2):
         service.start_worker()
-    scan_id = service.submit("subject1")
-    service.succeeded(scan_id)
-    assert plain(service.report(scan_id)) == local_report(service, "subject1", tmp_path / "local")
-    pieces = [chunk for chunk in service.chunks(scan_id) if chunk.kind == "observe"]
-    assert len({chunk.worker for chunk in pieces}) == 2
-    assert all(chunk.attempts == 1 for chunk in pieces)
+    scan_id = service.submit("subject0", labels=("team",))
+    found = service.succeeded(scan_id)
+    assert plain(service.report(scan_id)) == service.local("subject0")
+    assert found.done == found.total
+    assert found.verdict == "no_evidence"
+    assert None not in (found.started, found.ended, found.subject_pin, found.base_pin, found.subject_content)
+    chunks = service.chunks(scan_id)
+    assert {chunk.state for chunk in chunks} == {"done"}
+    assert {chunk.attempts for chunk in chunks} == {1}
+    assert {chunk.body for chunk in chunks} == {None}
+    assert len({chunk.worker for chunk in chunks}) == 2
+
+    again = service.succeeded(service.submit("subject0"))
+    assert (again.reused_from, again.report_digest, again.verdict) == (scan_id, found.report_digest, found.verdict)
+    shutil.rmtree(service.settings.blobs)
+    other = service.submit("subject0")
+    assert service.succeeded(other).reused_from is None  # the report is gone: it is observed again, from the store
+    assert plain(service.report(other)) == service.local("subject0")
 
 
+@ON_SQLITE
 def test_what_cannot_be_scanned_fails_with_its_code(serve: StartService) -> None:
     service = serve()
     make_tiny_model(service.roots / "wide", d_model=64)
@@ -73,6 +56,7 @@ def test_what_cannot_be_scanned_fails_with_its_code(serve: StartService) -> None
     service.succeeded(service.submit("subject0"))
 
 
+@ON_SQLITE
 def test_a_base_that_was_replaced_is_loaded_again(serve: StartService) -> None:
     """Its host is warm, and the new files lie where the old ones lay."""
     service = serve()
@@ -89,17 +73,7 @@ def test_a_base_that_was_replaced_is_loaded_again(serve: StartService) -> None:
     assert {abs(evidence.value) for evidence in sweep.evidence} <= {0.0}
 
 
-def test_a_report_that_is_gone_is_not_reused(serve: StartService) -> None:
-    service = serve()
-    service.start_ticker()
-    service.start_worker()
-    service.succeeded(service.submit("subject0"))
-    shutil.rmtree(service.settings.blobs)
-    again = service.submit("subject0")
-    assert service.succeeded(again).reused_from is None
-    assert service.report(again).outcomes()
-
-
+@ON_SQLITE
 def test_cancelling_ends_the_scan_and_the_subjects_host(serve: StartService) -> None:
     service = serve(message_tokens=100)
     service.start_ticker()
@@ -116,6 +90,7 @@ def test_cancelling_ends_the_scan_and_the_subjects_host(serve: StartService) -> 
     assert service.scan(scan_id).state == "canceled"
 
 
+@ON_SQLITE
 def test_a_worker_that_is_told_to_stop_gives_its_scan_to_another(serve: StartService) -> None:
     service = serve(message_tokens=100, lease_s=600.0)  # nobody waits for a lease to end
     service.start_ticker()
@@ -133,6 +108,7 @@ def test_a_worker_that_is_told_to_stop_gives_its_scan_to_another(serve: StartSer
     assert drive.attempts == 1
 
 
+@ON_SQLITE
 def test_people_come_before_schedules(serve: StartService) -> None:
     service = serve()
     service.start_ticker()
@@ -143,6 +119,7 @@ def test_people_come_before_schedules(serve: StartService) -> None:
     assert all((service.ended(scan_id).ended or 0) > last for scan_id in scheduled)
 
 
+@ON_SQLITE
 def test_a_scan_of_an_earlier_driver_keeps_what_was_pinned(serve: StartService) -> None:
     """A directory that changes between two attempts is refused, not scanned half and half."""
     service = serve(message_tokens=100, lease_s=600.0)
