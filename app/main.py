@@ -11,7 +11,21 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI
 
-from app.api import events, health, problems, reports, scans
+from app.api import (
+    audit,
+    detectors,
+    events,
+    gate,
+    health,
+    keys,
+    models,
+    policies,
+    problems,
+    reports,
+    scans,
+    share_links,
+    suppressions,
+)
 from app.api.depends import Services, require
 from app.api.guard import Guard
 from app.api.limiting import Limiter
@@ -28,6 +42,14 @@ ROUTERS: tuple[APIRouter, ...] = (
     scans.router,
     events.router,
     reports.router,
+    gate.router,
+    models.router,
+    policies.router,
+    suppressions.router,
+    share_links.router,
+    keys.router,
+    detectors.router,
+    audit.router,
 )
 """Everything below `/v1`, in the order of the OpenAPI document."""
 
@@ -64,6 +86,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(api)
     for router in ROUTERS:
         api.include_router(router, prefix="/v1")
+    api.include_router(share_links.public)
     api.include_router(health.health)
     api.include_router(health.metrics, dependencies=[] if settings.metrics_open else [require("report:read")])
     return api

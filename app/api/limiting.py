@@ -1,4 +1,4 @@
-"""How often one may ask, counted in this process: requests of a key, failed authentications of an address."""
+"""How often one may ask, counted in this process: a key's requests, an address's failures and views of share links."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Limiter:
         self._counts = FixedWindowRateLimiter(MemoryStorage())
         self._requests = RateLimitItemPerSecond(settings.requests_per_second)
         self._failures = RateLimitItemPerMinute(settings.failures_per_minute)
+        self._views = RateLimitItemPerMinute(settings.views_per_minute)
 
     def request(self, key_id: str) -> None:
         """Counts a request of a key.
@@ -41,6 +42,15 @@ class Limiter:
         """
         said = f"{self._failures.amount} authentications failed from this address this minute"
         self._hit(self._failures, "address", address, said)
+
+    def view(self, address: str) -> None:
+        """Counts an attempt from an address to open a share link.
+
+        Raises:
+            TooManyRequests: if it is one too many.
+        """
+        said = f"{self._views.amount} share links were opened from this address this minute"
+        self._hit(self._views, "viewer", address, said)
 
     def _hit(self, limit: RateLimitItem, kind: str, who: str, said: str) -> None:
         if not self._counts.hit(limit, kind, who):

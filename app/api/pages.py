@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import Query, Request, Response
+from sqlalchemy import Select, tuple_
+from sqlalchemy.orm import Session
 
 from detectors.errors import InvalidRequest
 
@@ -36,6 +39,21 @@ def decode_cursor(cursor: str) -> tuple[float, str]:
     except (ValueError, TypeError, RecursionError):
         raise InvalidRequest("`cursor` is none that this service gave; begin again without one") from None
     return created, row_id
+
+
+def newest_first(
+    session: Session, wanted: Select[Any], table: Any, limit: int, cursor: str | None
+) -> tuple[Sequence[Any], str | None]:
+    """A page of rows by their time of creation, with the cursor of the following one.
+
+    Raises:
+        InvalidRequest: if the cursor is none of ours.
+    """
+    if cursor is not None:
+        wanted = wanted.where(tuple_(table.created, table.id) < tuple_(*decode_cursor(cursor)))
+    found = session.scalars(wanted.order_by(table.created.desc(), table.id.desc()).limit(limit + 1)).all()
+    shown = found[:limit]
+    return shown, encode_cursor(shown[-1].created, shown[-1].id) if len(found) > limit else None
 
 
 def link_next(request: Request, response: Response, cursor: str | None) -> None:

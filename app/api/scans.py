@@ -8,11 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
-from sqlalchemy import select, tuple_
+from sqlalchemy import select
 
 from app.api.depends import Reader, Services, ServicesOf, Writer
 from app.api.etags import unchanged
-from app.api.pages import Cursor, Limit, decode_cursor, encode_cursor, link_next
+from app.api.pages import Cursor, Limit, link_next, newest_first
 from app.api.problems import responses
 from app.api.scan_views import ScanDetail, ScanView, detail, view
 from app.api.schemas import Id, Page, Sent
@@ -149,20 +149,16 @@ def list_scans(
     cursor: Cursor = None,
 ) -> Page[ScanView]:
     """Scans, the newest first, in pages: follow `next`, or the `Link` header, until there is none."""
-    wanted = select(Scan).order_by(Scan.created.desc(), Scan.id.desc()).limit(limit + 1)
+    wanted = select(Scan)
     for column, value in ((Scan.model, model), (Scan.verdict, verdict), (Scan.state, state)):
         if value is not None:
             wanted = wanted.where(column == value)
     if label is not None:
         wanted = wanted.where(Scan.id.in_(select(Label.scan_id).where(Label.label == label)))
-    if cursor is not None:
-        wanted = wanted.where(tuple_(Scan.created, Scan.id) < tuple_(*decode_cursor(cursor)))
     with known.database.reading() as session:
-        found = session.scalars(wanted).all()
-    shown = found[:limit]
-    following = encode_cursor(shown[-1].created, shown[-1].id) if len(found) > limit else None
+        found, following = newest_first(session, wanted, Scan, limit, cursor)
     link_next(request, response, following)
-    return Page(items=[view(scan) for scan in shown], next=following)
+    return Page(items=[view(scan) for scan in found], next=following)
 
 
 @router.get(

@@ -36,6 +36,20 @@ class Page(Given, Generic[T]):
     next: str | None = None
 
 
+class Redrawn(Given):
+    """What a change of rules did to verdicts, so far.
+
+    Attributes:
+        scans: how many were decided on again.
+        changed: how many of them have another verdict now.
+        pending: whether there are more, which the service goes on with. The gate does not wait for them.
+    """
+
+    scans: int
+    changed: int
+    pending: bool
+
+
 class FieldProblem(Given):
     """What is wrong with one field of a request."""
 

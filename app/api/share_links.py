@@ -108,7 +108,7 @@ def revoke(caller: Reader, known: ServicesOf, link_id: Id) -> ShareLinkView:
 def show(known: ServicesOf, request: Request, token: str) -> Response:
     """The report that a link opens, as a page, with the decision of this moment."""
     address = request.client.host if request.client else ""
-    known.limiter.link(address)
+    known.limiter.view(address)
     scan = open_link(known.database, token, address) if len(token) <= LONGEST_TOKEN else None
     if scan is None:
         return problem(request, 404, NotFound, NOTHING, HEADERS)

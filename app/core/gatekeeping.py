@@ -114,11 +114,8 @@ def _answer(
 
 def _digests(session: Session, model: Pinned) -> list[str]:
     """Digests of the files that scans found under a pin: none before the first, one after it."""
-    rows = session.execute(
-        select(Scan.subject_pin, Scan.subject_digest)
-        .where(Scan.subject_revision == model.revision, Scan.subject_digest.is_not(None))
-        .distinct()
-    )
+    read = (Scan.subject_revision == model.revision, Scan.subject_digest.is_not(None))
+    rows = session.execute(select(Scan.subject_pin, Scan.subject_digest).where(*read))
     return sorted({str(digest) for pin, digest in rows if pin and pin["pinned"] == model.pinned})
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from app.core.tables import Scan
 
@@ -29,7 +29,7 @@ class Model(NamedTuple):
 def list_models(session: Session, after: str | None, limit: int) -> list[Model]:
     """Models in the order of their references, from behind `after`."""
     counted = select(Scan.model, func.count()).group_by(Scan.model).order_by(Scan.model).limit(limit)
-    counts = {model: count for model, count in session.execute(counted.where(Scan.model > (after or "")))}
+    counts = dict(session.execute(counted.where(Scan.model > (after or ""))).all())
     newest = _newest(session, counts)
     reported = _newest(session, counts, Scan.report_digest.is_not(None))
     return [Model(model, counts[model], newest[model], reported.get(model)) for model in counts]

@@ -137,7 +137,7 @@ def _decide(database: Database, blobs: Blobs, begun: _Pass) -> tuple[list[_Kept]
     columns = select(Scan.id, Scan.report_digest, Scan.policy, Scan.verdict)
     page = columns.where(Scan.report_digest.is_not(None), Scan.id > begun.after, *under).order_by(Scan.id).limit(PAGE)
     with database.reading() as session:
-        kept = [_Kept(*row) for row in session.execute(page)]
+        kept = [_Kept(row.id, str(row.report_digest), row.policy, row.verdict) for row in session.execute(page)]
         return kept, _verdicts(session, blobs, kept)
 
 

@@ -50,6 +50,7 @@ class Settings(BaseSettings):
         body_limit_bytes: size of a request's body above which it is refused.
         requests_per_second: how many requests one API key may make.
         failures_per_minute: how many failed authentications an address may make; valid keys are never locked out.
+        views_per_minute: how many share links an address may open, or try to.
         open_scans_per_key: how many scans of one API key may wait or run.
         metrics_open: whether `/metrics` is given out without a key.
         device, dtype: of scans by this worker: `auto`, `cpu` or `cuda`; `auto`, `float32` or `bfloat16`.
@@ -86,6 +87,7 @@ class Settings(BaseSettings):
     body_limit_bytes: int = Field(default=2**20, ge=2**10)
     requests_per_second: int = Field(default=500, ge=1)
     failures_per_minute: int = Field(default=30, ge=1)
+    views_per_minute: int = Field(default=60, ge=1)
     open_scans_per_key: int = Field(default=200, ge=1)
     metrics_open: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"

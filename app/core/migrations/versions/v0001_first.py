@@ -61,6 +61,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("policy_key")),
     )
     op.create_table(
+        "redecision",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("policy", sa.String(), nullable=True),
+        sa.Column("due", sa.Double(), nullable=False),
+        sa.Column("begun", sa.Boolean(), nullable=False),
+        sa.Column("after", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("redecision_key")),
+    )
+    op.create_index(op.f("redecision_due"), "redecision", ["due"], unique=False)
+    op.create_table(
         "report",
         sa.Column("digest", sa.String(), nullable=False),
         sa.Column("scan_id", sa.String(), nullable=False),
@@ -124,6 +134,7 @@ def upgrade() -> None:
         sa.Column("error_message", sa.String(), nullable=True),
         sa.Column("subject_pin", sa.JSON(), nullable=True),
         sa.Column("base_pin", sa.JSON(), nullable=True),
+        sa.Column("subject_revision", sa.String(), nullable=True),
         sa.Column("subject_digest", sa.String(), nullable=True),
         sa.Column("base_digest", sa.String(), nullable=True),
         sa.Column("subject_content", sa.String(), nullable=True),
@@ -138,7 +149,9 @@ def upgrade() -> None:
     op.create_index("scan_by_model", "scan", ["model", "created"], unique=False)
     op.create_index("scan_by_state", "scan", ["state", "created"], unique=False)
     op.create_index("scan_newest", "scan", ["created", "id"], unique=False)
+    op.create_index(op.f("scan_subject_content"), "scan", ["subject_content"], unique=False)
     op.create_index(op.f("scan_subject_digest"), "scan", ["subject_digest"], unique=False)
+    op.create_index(op.f("scan_subject_revision"), "scan", ["subject_revision"], unique=False)
     op.create_table(
         "chunk",
         sa.Column("id", sa.String(), nullable=False),
@@ -179,6 +192,7 @@ def upgrade() -> None:
         sa.Column("expires", sa.Double(), nullable=False),
         sa.Column("revoked", sa.Double(), nullable=True),
         sa.Column("views", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["created_by"], ["api_key.id"], name=op.f("share_link_created_by_of_api_key")),
         sa.ForeignKeyConstraint(["scan_id"], ["scan.id"], name=op.f("share_link_scan_id_of_scan"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("share_link_key")),
         sa.UniqueConstraint("hash", name=op.f("share_link_hash_once")),

