@@ -79,13 +79,12 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=living,
         docs_url=None,
         redoc_url=None,
-        max_body_size=settings.body_limit_bytes,
     )
     api.state.services = services
-    api.add_middleware(Guard, traffic=services.traffic)
+    api.add_middleware(Guard, traffic=services.traffic, body_limit=settings.body_limit_bytes)
     problems.install(api)
     for router in ROUTERS:
-        api.include_router(router, prefix="/v1")
+        api.include_router(router, prefix=problems.PREFIX)
     api.include_router(share_links.public)
     api.include_router(health.health)
     api.include_router(health.metrics, dependencies=[] if settings.metrics_open else [require("report:read")])

@@ -16,6 +16,8 @@ FROM python:3.11-slim
 COPY --from=build /opt/touchstone /opt/touchstone
 RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/touchstone touchstone \
  && install -d -o touchstone -g touchstone -m 0700 /var/lib/touchstone /var/cache/touchstone
+# A place is no secret
+# hadolint ignore=DL3064
 ENV PATH=/opt/touchstone/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -23,6 +25,6 @@ ENV PATH=/opt/touchstone/bin:$PATH \
     TOUCHSTONE_CACHE_DIR=/var/cache/touchstone \
     TOUCHSTONE_SECRETS_DIR=/run/secrets \
     TOUCHSTONE_DEVICE=cpu
-USER touchstone
+USER 10001:10001
 WORKDIR /var/lib/touchstone
 CMD ["celery", "--quiet", "-A", "workers.celery_app", "worker", "--queues", "people,schedules", "--concurrency", "1", "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING"]

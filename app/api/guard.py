@@ -1,4 +1,4 @@
-"""Around every request: an id, careful headers, a count, and one answer for whatever nobody foresaw."""
+"""Around every request: an id, careful headers, a limit, a count, and one answer for whatever nobody foresaw."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import logging
 import time
 import uuid
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.problems import REQUEST_ID, internal
+from app.api.problems import REQUEST_ID, internal, template_of
 from app.api.traffic import Traffic
 
 log = logging.getLogger("touchstone.api")
@@ -32,11 +33,13 @@ class Guard:
     Args:
         inner: what it guards.
         traffic: where requests are counted.
+        body_limit: bytes that a request's body may have.
     """
 
-    def __init__(self, inner: ASGIApp, traffic: Traffic) -> None:
+    def __init__(self, inner: ASGIApp, traffic: Traffic, body_limit: int) -> None:
         self._inner = inner
         self._traffic = traffic
+        self._body_limit = body_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
@@ -46,7 +49,7 @@ class Guard:
         scope[REQUEST_ID] = uuid.uuid4().hex
         answering = _Answering(scope, send, self._traffic)
         try:
-            await self._inner(scope, receive, answering.send)
+            await self._inner(scope, _Asking(scope, receive, self._body_limit).receive, answering.send)
         except Exception:
             log.exception("request %s failed", scope[REQUEST_ID])
             if answering.begun:
@@ -75,5 +78,23 @@ class _Answering:
         await self._send(message)
 
     def _count(self, status: int) -> None:
-        route = getattr(self._scope.get("route"), "path", None)
+        route = template_of(self._scope)
         self._traffic.count(self._scope["method"], route, status, time.perf_counter() - self._started)
+
+
+class _Asking:
+    """The way in: a body is counted as it comes, whatever length was announced."""
+
+    def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
+        announced = Headers(scope=scope).get("Content-Length", "")
+        self._announced = int(announced) if announced.isdecimal() else 0
+        self._receive = receive
+        self._limit = limit
+        self._got = 0
+
+    async def receive(self) -> Message:
+        message = {} if self._announced > self._limit else await self._receive()
+        self._got += len(message.get("body", b""))
+        if max(self._announced, self._got) > self._limit:
+            raise HTTPException(413, f"the body has more than the {self._limit} bytes that are taken")
+        return message

@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
 
 from app.api.schemas import FieldProblem, Problem
 from app.core.render.visible import visible
@@ -36,6 +37,8 @@ from detectors.errors import (
 
 log = logging.getLogger("touchstone.api")
 
+PREFIX = "/v1"
+"""Of all routes but those for operators."""
 MEDIA_TYPE = "application/problem+json"
 REQUEST_ID = "touchstone.request_id"
 """Where a request's scope holds its id."""
@@ -159,4 +162,18 @@ async def _of_http(request: Request, error: Exception) -> Response:
     kind = CODES.get(error.status_code, RequestError)
     place = visible(f"{request.method} {request.url.path}", 200)
     detail = f"{place}: {visible(str(error.detail), 300)}; /openapi.json describes every address"
-    return problem(request, error.status_code, kind, detail, error.headers)
+    headers = {"Allow": _allowed(request)} if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED else error.headers
+    return problem(request, error.status_code, kind, detail, headers)
+
+
+def _allowed(request: Request) -> str:
+    """Every method of an address; Starlette names only those of the first route that it meets."""
+    item = request.app.openapi()["paths"].get(template_of(request.scope), {"get": {}})
+    return ", ".join(sorted(method.upper() for method in item))
+
+
+def template_of(scope: Scope) -> str | None:
+    """The path of the route that a request came to, without what the caller filled in; None where there is none."""
+    path: str | None = getattr(scope.get("route"), "path", None)
+    included = path is not None and scope["path"].startswith(f"{PREFIX}/") and not path.startswith(PREFIX)
+    return f"{PREFIX}{path}" if included else path

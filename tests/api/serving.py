@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import uvicorn
+from fastapi import FastAPI
 from sqlalchemy import select, update
 
 from app.api.depends import Services
@@ -76,11 +77,21 @@ class Api:
 
 
 @contextmanager
-def served(settings: Settings) -> Iterator[Api]:
-    """An API in a thread of this process, on a free port."""
+def served(
+    settings: Settings, prepare: Callable[[FastAPI], object] = lambda _: None, *, tables: bool = True
+) -> Iterator[Api]:
+    """An API in a thread of this process, on a free port.
+
+    Args:
+        settings: its own.
+        prepare: changes it before it is served.
+        tables: whether to make them.
+    """
     database = Database(settings.database)
-    Table.metadata.create_all(database.engine)
+    if tables:
+        Table.metadata.create_all(database.engine)
     api = create_app(settings)
+    prepare(api)
     server = uvicorn.Server(uvicorn.Config(api, log_config=None, timeout_graceful_shutdown=2))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -199,7 +199,7 @@ def test_dockerfiles_pass_the_linter(file: Path) -> None:
 
 @pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.stem)
 def test_images_run_as_nobody_special(file: Path) -> None:
-    assert arguments(file, "USER") == ["touchstone"]
+    assert arguments(file, "USER") == ["10001:10001"]
     assert all(image.startswith("python:3.11-slim") for image in arguments(file, "FROM"))
 
 

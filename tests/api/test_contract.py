@@ -1,0 +1,130 @@
+"""The OpenAPI document is the contract: complete, true, and written down in docs/reference/api.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from hypothesis import Phase as When
+from pydantic import SecretStr
+from schemathesis.config import SchemathesisConfig
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
+
+from app.api.problems import MEDIA_TYPE
+from app.core.settings import Settings
+from app.main import create_app
+from tests.api.conftest import WISH
+from tests.api.serving import Api, served
+from tests.registries.conftest import make_model
+from tests.render import sample
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "api.md"
+DOCUMENT: dict[str, Any] = create_app(Settings(database_url=SecretStr("sqlite://"))).openapi()
+OPERATIONS = {
+    f"{method.upper()} {path}": operation
+    for path, item in DOCUMENT["paths"].items()
+    for method, operation in item.items()
+}
+BOUNDED = settings(
+    max_examples=15,
+    deadline=None,
+    phases=[When.explicit, When.generate],
+    suppress_health_check=list(HealthCheck),
+)
+STREAMS = "/v1/scans/{scan_id}/events"
+"""Answers that do not end have tests of their own."""
+
+MEANING = [positive_data_acceptance, negative_data_rejection]
+"""A reference of the right form may name nothing, and a query that nobody reads does no harm."""
+
+schema = schemathesis.openapi.from_dict(DOCUMENT, config=SchemathesisConfig.from_dict({})).exclude(path=STREAMS)
+
+
+@pytest.fixture(scope="module")
+def served_api(tmp_path_factory: pytest.TempPathFactory, broker: str) -> Iterator[Api]:
+    directory = tmp_path_factory.mktemp("contract")
+    for name in ("amber", "base"):
+        make_model(directory / "models" / name)
+    made = Settings(
+        roots=(directory / "models",),
+        data_dir=directory / "data",
+        cache_dir=directory / "cache",
+        broker_url=broker,
+        failures_per_minute=100_000,
+        requests_per_second=100_000,
+        open_scans_per_key=100_000,
+    )
+    with served(made) as api:
+        with api.client("admin") as client:
+            for _ in range(2):
+                api.finish(client.post("/v1/scans", json=WISH).json()["id"], *sample.strong())
+        yield api
+
+
+@pytest.fixture(scope="module")
+def authorised(served_api: Api) -> dict[str, str]:
+    return {"Authorization": f"Bearer {served_api.key('admin')}"}
+
+
+@schema.parametrize()
+@BOUNDED
+def test_answers_are_as_documented_with_a_key(
+    case: schemathesis.Case, served_api: Api, authorised: dict[str, str]
+) -> None:
+    case.call_and_validate(base_url=served_api.url, headers=authorised, excluded_checks=MEANING)
+
+
+@schema.parametrize()
+@BOUNDED
+def test_answers_are_as_documented_without_a_key(case: schemathesis.Case, served_api: Api) -> None:
+    case.headers.pop("Authorization", None)
+    answer = case.call(base_url=served_api.url)
+    if "security" in case.operation.definition.raw and answer.status_code != 405:
+        assert answer.status_code in (400, 401, 413, 422)
+    if answer.status_code >= 400:
+        assert answer.headers["content-type"] == [MEDIA_TYPE]
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation_says_what_it_does_and_how_it_fails(name: str) -> None:
+    operation = OPERATIONS[name]
+    assert operation["description"].strip().endswith(".")
+    assert operation["tags"]
+    failures = {status: it for status, it in operation["responses"].items() if status >= "400"}
+    for status, failure in failures.items():
+        assert list(failure["content"]) == [MEDIA_TYPE], status
+    if "security" in operation:
+        assert set(failures) >= {"401", "403", "422", "429", "503"}
+    if "{" in name:
+        assert "404" in failures
+
+
+def test_the_document_names_the_scheme_and_gives_examples() -> None:
+    assert DOCUMENT["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    fields = DOCUMENT["components"]["schemas"]["ScanRequest"]["properties"]
+    assert all("examples" in fields[name] for name in ("model", "base", "suite", "policy"))
+
+
+def test_the_document_is_open_and_the_pages_that_show_it_are_off(served_api: Api) -> None:
+    with served_api.client() as client:
+        assert client.get("/openapi.json").json() == DOCUMENT
+        assert {client.get(place).status_code for place in ("/docs", "/redoc")} == {404}
+
+
+def rows() -> list[str]:
+    """The table of the page, as the OpenAPI document has it."""
+    made = []
+    for name, operation in OPERATIONS.items():
+        needed = operation.get("security")
+        scope = ", ".join(f"`{one}`" for one in needed[0]["key"]) if needed else "none"
+        summary = operation["description"].partition("\n\n")[0].replace("\n", " ")
+        made.append(f"| `{name}` | {scope} | {summary} |")
+    return made
+
+
+def test_the_page_lists_every_route_and_no_other() -> None:
+    assert [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")] == rows()
