@@ -10,7 +10,7 @@ SERVE_ARGS ?=
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test browser check check-docker format bench-throughput zoo organisms clean
+.PHONY: help install demo serve test test-faults browser check check-docker format bench-throughput zoo organisms clean
 
 help:  ## explain every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ serve: $(SERVICE)  ## run the service on this machine: API, worker, ticker, Valk
 test: install browser  ## run every test
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+test-faults: install  ## break the service in every way of the fault table; prints what it survived (half an hour)
+	@$(BIN)/python -m pytest -q -m faults tests/faults $(PYTEST_ARGS)
+
 browser:  ## make sure that Chromium is there for the browser tests
 	@command -v chromium chromium-browser google-chrome >/dev/null || $(MAKE) --no-print-directory .chromium
 
@@ -65,7 +68,7 @@ check: install  ## formatting, lint, types and import directions
 	@$(BIN)/lint-imports
 
 check-docker: install  ## lint images and compose files, and run the commands of the API's image in a fresh environment
-	@$(BIN)/python -m pytest -m "images or not images" tests/ops/test_docker.py tests/ops/test_images.py
+	@$(BIN)/python -m pytest -m "images or not slow" tests/ops/test_docker.py tests/ops/test_images.py
 
 format: install  ## format the code and fix what ruff can fix
 	@$(BIN)/ruff format .

@@ -168,7 +168,8 @@ class Drive:
             if size is not None:
                 scans.keep_report(session, digest, found.id, size)
             verdict = decision_on(session, report, policy_named(session, found.policy)).verdict
-            scans.end(session, self._held.lease, "succeeded", report_digest=digest, verdict=verdict, **values)
+            values |= {"report_digest": digest, "verdict": verdict, "done": Scan.total}
+            scans.end(session, self._held.lease, "succeeded", **values)
 
 
 def open_pinned(found: Scan, settings: Settings, watch: Callable[[], None]) -> Pair:

@@ -10,25 +10,27 @@ from tests.service.conftest import broker, database_url, postgres, serve
 
 __all__ = ["broker", "database_url", "postgres", "serve"]
 
-Note = Callable[[str, float, str], None]
-FIGURES = pytest.StashKey[list[tuple[str, str, float, str]]]()
+AtMost = Callable[[str, float, float], None]
+FIGURES = pytest.StashKey[list[tuple[str, str, float, float]]]()
 
 
 @pytest.fixture
-def note(request: pytest.FixtureRequest) -> Note:
-    """Notes a figure of this test with the floor or ceiling that it must hold."""
+def at_most(request: pytest.FixtureRequest) -> AtMost:
+    """Notes a figure of this test for the table, and that it is no more than it may be."""
     figures = request.config.stash.setdefault(FIGURES, [])
 
-    def keep(what: str, value: float, must: str) -> None:
-        figures.append((request.node.name, what, value, must))
+    def check(what: str, value: float, ceiling: float) -> None:
+        figures.append((request.node.name, what, value, ceiling))
+        assert value <= ceiling, what
 
-    return keep
+    return check
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The table of all figures."""
     figures = config.stash.get(FIGURES, [])
     if not figures:
         return
     terminalreporter.section("figures of the faults")
-    for test, what, value, must in figures:
-        terminalreporter.write_line(f"{test:68} {what:36} {value:10.2f}   must be {must}")
+    for test, what, value, ceiling in figures:
+        terminalreporter.write_line(f"{test.removeprefix('test_'):60} {what:32} {value:8.1f}  at most {ceiling:g}")

@@ -15,7 +15,7 @@ import pytest
 
 from tests.ops.test_docker import DOCKER, ROOT, arguments
 
-pytestmark = pytest.mark.images
+pytestmark = [pytest.mark.slow, pytest.mark.images]
 
 INSTALL_S, START_S = 1200, 120
 

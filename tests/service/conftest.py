@@ -12,9 +12,11 @@ import pytest
 
 from app.core.database import Database
 from app.core.migrating import migrate
+from detectors.suites import SUITES
 from tests.engine.tiny import make_tiny_adapter, make_tiny_model
 from tests.service.postgres import Postgres
 from tests.service.serving import Broker, Service
+from tests.service.small_suite import SMALL
 
 DATABASES = ("sqlite", "postgresql")
 StartService = Callable[..., Service]
@@ -56,10 +58,11 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def serve(database_url: str, broker: Broker, tmp_path: Path) -> Iterator[StartService]:
+def serve(database_url: str, broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartService]:
     """Starts services, and ends their processes after the test."""
     with ExitStack() as stack:
         broker.flush()
+        monkeypatch.setitem(SUITES, SMALL.name, SMALL)
 
         def start(**changes: Any) -> Service:
             database = Database(database_url)

@@ -99,7 +99,7 @@ class Service:
         return self._start("ticker", "-m", "app.core.ticker")
 
     def start_worker(self, **changes: Any) -> subprocess.Popen[bytes]:
-        celery = ("-m", "celery", "-A", "tests.service.small_suite", "worker", "--without-gossip", "--without-mingle")
+        celery = ("-m", "celery", "-A", "tests.service.small_app", "worker", "--without-gossip", "--without-mingle")
         number = len(self._processes)
         arguments = ("--queues", "people,schedules", "--loglevel", "WARNING", "--hostname", f"worker{number}@test")
         return self._start(f"worker{number}", *celery, *arguments, **changes)
@@ -174,7 +174,7 @@ class Service:
         job = {"task": "scan", "suite": "small", "seed": 3, "device": "cpu", "dtype": "float32", "out": str(out)}
         job |= {"model": str(self.roots / model), "base": str(self.roots / "base")}
         subprocess.run(
-            [sys.executable, "-m", "tests.service.small_suite"],
+            [sys.executable, "-m", "tests.service.small_app"],
             input=json.dumps(job).encode() + b"\n",
             env=self._environment(cache_dir=out / "cache"),
             cwd=PROJECT,

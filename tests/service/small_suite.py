@@ -1,18 +1,8 @@
-"""A suite of seconds, for tests: whatever process imports this knows it as `small`.
-
-celery -A tests.service.small_suite worker ...
-echo '{"task": "scan", "suite": "small", ...}' | python -m tests.service.small_suite
-"""
+"""A suite of seconds, for tests. No product knows it: `small_app` adds it to the processes that tests start."""
 
 from __future__ import annotations
 
-import sys
-
-from detectors.suites import SMOKE, SUITES
-from workers.celery_app import celery_app
-from workers.local import main
-
-__all__ = ["celery_app"]
+from detectors.suites import SMOKE
 
 SMALL = SMOKE.model_copy(
     update={
@@ -32,7 +22,3 @@ SMALL = SMOKE.model_copy(
         ),
     }
 )
-SUITES[SMALL.name] = SMALL
-
-if __name__ == "__main__":
-    sys.exit(main())
