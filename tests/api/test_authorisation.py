@@ -19,7 +19,7 @@ from app.core.settings import Settings
 from app.core.tables import Key, Table
 from app.main import create_app
 from tests.api.conftest import WISH, StartApi
-from tests.api.serving import Api, served
+from tests.api.serving import Api
 
 OPEN = {("get", "/livez"), ("get", "/readyz")}
 """What needs no key."""
@@ -59,13 +59,9 @@ OPERATIONS = tuple(operations())
 each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 
 
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory, broker: str) -> Iterator[Api]:
-    """One for all: nothing that these tests send is ever kept."""
-    directory = tmp_path_factory.mktemp("api")
-    unlimited = {"failures_per_minute": 10_000, "requests_per_second": 10_000}
-    with served(Settings(data_dir=directory, cache_dir=directory, broker_url=broker, **unlimited)) as api:
-        yield api
+@pytest.fixture
+def api(shared: Api) -> Api:
+    return shared
 
 
 def test_what_is_open_is_on_the_list() -> None:

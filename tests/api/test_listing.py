@@ -89,8 +89,9 @@ def test_labels_of_a_submission_are_found(either: Api, reader: httpx.Client) -> 
     "query",
     ["limit=0", "limit=201", "cursor=%00", "cursor=bm9uZQ", "state=lost", "verdict=clean", "model=%00", "cursor="],
 )
-def test_a_wrong_query_is_a_problem(either: Api, reader: httpx.Client, query: str) -> None:
-    answer = reader.get(f"/v1/scans?{query}")
+def test_a_wrong_query_is_a_problem(shared: Api, query: str) -> None:
+    with shared.client("report:read") as client:
+        answer = client.get(f"/v1/scans?{query}")
     assert (answer.status_code, answer.headers["Content-Type"]) == (422, "application/problem+json")
 
 

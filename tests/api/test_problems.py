@@ -18,6 +18,11 @@ KINDS = [it for it in vars(errors).values() if isinstance(it, type) and issubcla
 
 
 @pytest.fixture
+def api(shared: Api) -> Api:
+    return shared
+
+
+@pytest.fixture
 def client(api: Api) -> Iterator[httpx.Client]:
     with api.client("admin") as client:
         yield client

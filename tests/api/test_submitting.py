@@ -109,16 +109,16 @@ def test_a_repeated_request_is_answered_though_the_model_is_gone(api: Api) -> No
         ({"sede": 1}, "TS-ERR-601"),
     ],
 )
-def test_a_wrong_wish_fails_the_request_and_creates_nothing(api: Api, change: dict[str, Any], code: str) -> None:
-    with api.client("scan:write") as client:
+def test_a_wrong_wish_fails_the_request_and_creates_nothing(shared: Api, change: dict[str, Any], code: str) -> None:
+    with shared.client("scan:write") as client:
         for dry_run in (False, True):
             answer = client.post("/v1/scans", json=WISH | change, params={"dry_run": dry_run})
             assert (answer.status_code, answer.json()["code"]) == (422, code)
-    assert api.count() == 0
+    assert shared.count() == 0
 
 
-def test_fields_that_are_wrong_are_listed(api: Api) -> None:
-    with api.client("scan:write") as client:
+def test_fields_that_are_wrong_are_listed(shared: Api) -> None:
+    with shared.client("scan:write") as client:
         body = client.post("/v1/scans", json={"seed": "x", "\u202ename": 1}).json()
     assert {one["field"] for one in body["errors"]} >= {"body.model", "body.seed"}
     assert "\u202e" not in str(body)
