@@ -173,12 +173,12 @@ def _own(data_dir: Path) -> Iterator[_Leftovers]:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = FileLock(data_dir / "up.lock", timeout=0)
         lock.acquire()
-    except OSError as error:
-        raise CannotServe(f"`--data-dir` must be a directory that can be written, got {data_dir}: {error}") from None
-    except Timeout:
+    except Timeout:  # an OSError too
         raise CannotServe(
             f"another `touchstone up` runs on {data_dir}; stop it, or give another `--data-dir`"
         ) from None
+    except OSError as error:
+        raise CannotServe(f"`--data-dir` must be a directory that can be written, got {data_dir}: {error}") from None
     leftovers = _Leftovers(data_dir / "up.json")
     try:
         leftovers.end()
