@@ -67,7 +67,7 @@ class NewKey(KeyView):
     key: str = Field(examples=["ts_1f2e3d4c_…"])
 
 
-@router.post("", status_code=201, responses=responses())
+@router.post("", status_code=201, responses=responses(400, 413))
 def create_key(caller: Admin, known: ServicesOf, wanted: KeyRequest, response: Response) -> NewKey:
     """Makes a key. Its text cannot be shown again."""
     expires = wanted.expires.timestamp() if wanted.expires else None
@@ -87,7 +87,7 @@ def list_keys(
     return Page(items=[KeyView(**_fields(key)) for key in found], next=following)
 
 
-@router.post("/{key_id}/rotate", status_code=201, responses=responses(404, 409))
+@router.post("/{key_id}/rotate", status_code=201, responses=responses(400, 404, 409, 413))
 def rotate(caller: Admin, known: ServicesOf, key_id: Id, wanted: Rotation, response: Response) -> NewKey:
     """Makes a key with name, scopes and end of an old one, which stays valid for a while."""
     with known.database.writing() as session:

@@ -74,7 +74,7 @@ class NewShareLink(ShareLinkView):
     path: str = Field(examples=["/s/…"])
 
 
-@router.post("", status_code=201, responses=responses(404, 409))
+@router.post("", status_code=201, responses=responses(400, 404, 409, 413))
 def create(caller: Reader, known: ServicesOf, wanted: ShareRequest, response: Response) -> NewShareLink:
     """Makes a link to a report. Its address cannot be shown again."""
     with known.database.writing() as session:

@@ -63,7 +63,7 @@ class SuppressionChanged(SuppressionView):
     redecided: Redrawn
 
 
-@router.post("", status_code=201, responses=responses())
+@router.post("", status_code=201, responses=responses(400, 413))
 def create(caller: Admin, known: ServicesOf, wanted: SuppressionRequest) -> SuppressionChanged:
     """Lets findings not count for a while. They are still in every report, with who answers for them."""
     digest = wanted.subject_digest.removeprefix("sha256:") if wanted.subject_digest else None
