@@ -4,11 +4,13 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PYTEST_ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+SERVICE := .venv/.service
 TOOLS := .venv/.tools
+SERVE_ARGS ?=
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-faults browser check format bench-throughput zoo organisms clean
+.PHONY: help install demo serve test test-faults browser check check-docker format bench-throughput zoo organisms clean
 
 help:  ## explain every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,13 +28,21 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(BIN)/python -c 'import peft, transformers.models.llama'  # writes the bytecode that model hosts, who may not write, read
 	@touch $@
 
-$(TOOLS): $(INSTALLED)
+$(SERVICE): $(INSTALLED)
+	@echo "installing what the service needs"
+	@$(PIP) install --no-compile -e '.[engine,service]' -c constraints.txt
+	@touch $@
+
+$(TOOLS): $(SERVICE)
 	@echo "installing the tools of tests and checks"
 	@$(PIP) install --no-compile -e '.[engine,service,dev]' -c constraints.txt
 	@touch $@
 
 demo: $(INSTALLED)  ## scan a backdoored model and its benign twin, and show both reports
 	@$(BIN)/python -m benchmarks.demo
+
+serve: $(SERVICE)  ## run the service on this machine: API, worker, ticker, Valkey (SERVE_ARGS="--port 9000")
+	@exec $(BIN)/touchstone up $(SERVE_ARGS)
 
 test: install browser  ## run every test
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -56,6 +66,9 @@ check: install  ## formatting, lint, types and import directions
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+check-docker: install  ## lint images and compose files, and run the commands of the API's image in a fresh environment
+	@$(BIN)/python -m pytest -m "images or not slow" tests/ops/test_docker.py tests/ops/test_images.py
 
 format: install  ## format the code and fix what ruff can fix
 	@$(BIN)/ruff format .

@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _ask(options: argparse.Namespace) -> int:
     try:
         service = _Service(options.url, sys.stdin.read().strip())
-        answer = _understood(service.get("/v1/gate", _query(options), "application/json"))
+        answer = understood(service.get("/v1/gate", _query(options), "application/json"))
     except NoAnswer as error:
         _tell(f"not allowed: {error}")
         _append(options.summary, _summary("not allowed", str(error)))
@@ -175,7 +175,12 @@ def _refused(error: urllib.error.HTTPError) -> NoAnswer:
     return NoAnswer(f"the service answered {error.code}: {detail}", WRONG_CALL if error.code in REJECTED else NOT_KNOWN)
 
 
-def _understood(body: bytes) -> Answer:
+def understood(body: bytes) -> Answer:
+    """What an answer of `/v1/gate` says.
+
+    Raises:
+        NoAnswer: if it is no decision that this client knows.
+    """
     try:
         fields = json.loads(body)
         answer = Answer(

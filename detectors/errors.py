@@ -21,6 +21,7 @@ TouchstoneError
 │   ├── AccessDenied          the hub does not give the model to the token of this service
 │   ├── ModelTooLarge         more bytes to fetch than the service allows
 │   ├── BaseNotInferred       the subject does not say which base it came from
+│   ├── CannotServe           the address or the data directory of a service is taken
 │   ├── StatementError        a report or a digest that cannot be attested
 │   ├── EnvelopeError         no signed statement about a scan
 │   └── SigningKeyError       a key file that cannot be read or written, or holds another kind of key
@@ -30,6 +31,8 @@ TouchstoneError
 ├── MachineError              something broke that a retry may mend (exit code 3)
 │   ├── HostError             a model host crashed, hung or answered nonsense
 │   ├── StoreError            the observation store cannot be written or read
+│   ├── ServiceUnreachable    a Touchstone service does not answer, or says what its client does not understand
+│   ├── ServiceNotStarted     a part of the service does not come up
 │   ├── HubUnavailable        a model hub cannot be reached, hangs, or sends damaged files
 │   ├── DatabaseUnavailable   the database cannot be reached, or stays locked
 │   └── BrokerUnavailable     the broker of messages cannot be reached
@@ -182,6 +185,12 @@ class BaseNotInferred(InputError):
     code = "TS-ERR-145"
 
 
+class CannotServe(InputError):
+    """The address or the data directory that a service should have cannot be had."""
+
+    code = "TS-ERR-160"
+
+
 class StatementError(InputError):
     """A report or a digest that cannot be attested."""
 
@@ -234,6 +243,18 @@ class StoreError(MachineError):
     """The observation store cannot be written or read."""
 
     code = "TS-ERR-202"
+
+
+class ServiceUnreachable(MachineError):
+    """A Touchstone service does not answer, is busy, or says what its client does not understand."""
+
+    code = "TS-ERR-205"
+
+
+class ServiceNotStarted(MachineError):
+    """A part of the service does not come up."""
+
+    code = "TS-ERR-206"
 
 
 class HubUnavailable(MachineError):

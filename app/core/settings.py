@@ -7,11 +7,17 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 
 
 class Settings(BaseSettings):
-    """Settings with their units in the name or type.
+    """Settings with their units in the name or type; docs/reference/settings.md explains each.
 
     Attributes:
         cache_dir: prepared models and the observation store live below it.
@@ -48,6 +54,12 @@ class Settings(BaseSettings):
         open_scans_per_key: how many scans of one API key may wait or run.
         metrics_open: whether `/metrics` is given out without a key.
         device, dtype: of scans by this worker: `auto`, `cpu` or `cuda`; `auto`, `float32` or `bfloat16`.
+
+    Commands that ask a service:
+
+    Attributes:
+        url: address of the service.
+        key: API key that it is asked with.
     """
 
     model_config = SettingsConfigDict(env_prefix="TOUCHSTONE_", frozen=True)
@@ -80,6 +92,24 @@ class Settings(BaseSettings):
     metrics_open: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    url: str = "http://127.0.0.1:8765"
+    key: SecretStr | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment, then files: in `TOUCHSTONE_SECRETS_DIR`, one a setting, named as its variable in small."""
+        directory = os.environ.get("TOUCHSTONE_SECRETS_DIR")
+        if not directory:
+            return init_settings, env_settings
+        return init_settings, env_settings, SecretsSettingsSource(settings_cls, secrets_dir=directory)
 
     @field_validator("roots", mode="before")
     @classmethod
@@ -123,6 +153,18 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 def child_environment() -> dict[str, str]:
     """The environment of a scan: this process's own, with every model library told to stay offline."""
     return dict(os.environ) | OFFLINE
+
+
+def service_environment(import_path: str, **changed: str) -> dict[str, str]:
+    """The environment of a part of the service that this machine runs: our own, without the key of our commands.
+
+    Args:
+        import_path: where `app`, `workers` and `detectors` lie.
+        changed: settings by name that are not as this process has them.
+    """
+    ours = {name: value for name, value in os.environ.items() if name != "TOUCHSTONE_KEY"}
+    python = {"PYTHONPATH": import_path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
+    return ours | python | {f"TOUCHSTONE_{name.upper()}": value for name, value in changed.items()}
 
 
 def host_environment(import_path: str) -> dict[str, str]:

@@ -20,9 +20,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from app import cli
+from app.cli import following, scans
 from app.core import scanning
 from app.core.render.formats import FORMATS
 from app.core.scanning import Done, Job, JobFailed, Phase, Progress, run_job
+from detectors.catalog import CATALOG
 from detectors.contexts.context import Context
 from detectors.findings import Confirmation, DetectorResult, Example, Finding, Null, Rate
 from detectors.report import Coverage, FamilyCoverage, Machine, ModelCard, Report, Verdict
@@ -164,7 +166,7 @@ def touchstone(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
         def with_command(job: Job, **callbacks: Any) -> scanning.Answer:
             return run_job(job, command=command or child("sys.exit('no child was expected')"), **callbacks)
 
-        monkeypatch.setattr(cli, "run_job", with_command)
+        monkeypatch.setattr(following, "run_job", with_command)
         return CliRunner().invoke(cli.touchstone, list(arguments))
 
     return run
@@ -546,7 +548,7 @@ def test_replay_refuses_what_it_cannot_replay(
 def test_detectors_lists_the_catalogue(touchstone: Callable[..., Result]) -> None:
     result = touchstone("detectors")
     assert result.exit_code == 0
-    assert all(name in result.stdout for name in cli.CATALOG)
+    assert all(name in result.stdout for name in CATALOG)
     assert "cannot see" in result.stdout
 
 
@@ -564,9 +566,10 @@ def test_doctor_reports_both_processes(touchstone: Callable[..., Result]) -> Non
 STOPPABLE = """
 import signal, sys
 from app import cli
+from app.cli import following
 from app.core import scanning
 import functools
-cli.run_job = functools.partial(scanning.run_job, command={command!r})
+following.run_job = functools.partial(scanning.run_job, command={command!r})
 cli.main({arguments!r})
 """
 
@@ -613,7 +616,7 @@ def wait_for_pids(file: Path, parent: subprocess.Popen[str]) -> list[int]:
 
 
 def test_a_defect_never_exits_as_a_verdict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(cli, "CATALOG", None)
+    monkeypatch.setattr(scans, "CATALOG", None)
     with pytest.raises(SystemExit) as ended:
         cli.main(["detectors"])
     assert ended.value.code == 3
