@@ -272,7 +272,7 @@ class DatabaseUnavailable(MachineError):
 class BrokerUnavailable(MachineError):
     """The broker cannot be reached; what was accepted waits in the database until it can."""
 
-    code = "TS-ERR-205"
+    code = "TS-ERR-207"
 
 
 class RequestError(TouchstoneError):

@@ -29,7 +29,7 @@ def test_it_is_not_ready_without_its_broker(start: StartApi) -> None:
     api = start(broker_url=SecretStr("redis://:hunter2@127.0.0.1:1/0"))
     with api.client() as client:
         answer = client.get("/readyz")
-        assert (answer.status_code, answer.json()["code"]) == (503, "TS-ERR-205")
+        assert (answer.status_code, answer.json()["code"]) == (503, "TS-ERR-207")
         assert "127.0.0.1" not in answer.text
         assert client.get("/livez").status_code == 200
 
