@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -52,6 +53,7 @@ QUICK = Size(scans=2, running=1, seconds=3, posts=1, rows=(100, 1_000))
 def main() -> int:
     """Prints every figure; the exit status."""
     size, postgres = _asked()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was started is ended
     kind = "SQLite" if postgres is None else "PostgreSQL"
     print(f"{os.cpu_count()} cores, {platform.machine()}; {kind}; clients on the same machine, over the loopback")
     lost = 0

@@ -127,9 +127,9 @@ def drain(service: Service, scans: int) -> Drained:
     seconds = time.perf_counter() - began
     lost = scans - len(_in_states(service, queued, ["succeeded"]))
     after = _memory(service)
+    each = {name: 1024 * (after[name] - before[name]) / scans for name in before}
     grown = "; ".join(
-        f"{name} {before[name]:.0f} to {after[name]:.0f} MiB, {1024 * (after[name] - before[name]) / scans:.0f} KiB each"
-        for name in before
+        f"{name} {before[name]:.0f} to {after[name]:.0f} MiB, {each[name]:.0f} KiB a scan" for name in before
     )
     return Drained(
         (
