@@ -7,7 +7,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,8 +57,11 @@ class Service:
 
     def resident_mib(self, word: str) -> float:
         """Resident memory of the processes with this word in their command, in MiB; forked pages count twice."""
-        found = [one for one in self.up.children(recursive=True) if word in one.cmdline()]
-        return float(sum(one.memory_info().rss for one in found)) / 2**20
+        found = 0
+        for one in self.up.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # a model's process that ends just now
+                found += one.memory_info().rss if word in one.cmdline() else 0
+        return found / 2**20
 
 
 @contextmanager
