@@ -76,9 +76,8 @@ def measured(service: Service, size: Size) -> int:
     say(measures.first_chunk(service, size.posts))
     say(measures.reads(service, size.running, size.seconds))
     say(measures.streams(service))
-    drained = measures.drain(service, size.scans)
-    say(drained.lines)
-    return drained.lost
+    say(measures.drain(service, size.scans))
+    return measures.lost(service, service.submitted)
 
 
 def say(lines: Iterable[str]) -> None:

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import count
 
 import httpx
@@ -36,19 +35,6 @@ CALLS = 50
 SEEDS = count()
 
 
-@dataclass(frozen=True)
-class Drained:
-    """A queue of scans, once it was drained or given up.
-
-    Attributes:
-        lines: what to print of it.
-        lost: scans that did not succeed.
-    """
-
-    lines: tuple[str, ...]
-    lost: int
-
-
 def first_chunk(service: Service, times: int) -> Iterator[str]:
     """From the POST to the moment a worker has claimed the first piece of the scan, on an idle service."""
     waits = []
@@ -56,9 +42,9 @@ def first_chunk(service: Service, times: int) -> Iterator[str]:
         for _ in range(times):
             began = time.perf_counter()
             scan = service.submit(client, next(SEEDS))
-            _until(lambda scan=scan: _claimed(service, scan), POLL_S, PATIENCE_S)  # type: ignore[misc]
+            _await_claim(service, scan, POLL_S)
             waits.append(time.perf_counter() - began)
-            _until(lambda scan=scan: not _open(service, [scan]), LOOK_S, PATIENCE_S)  # type: ignore[misc]
+            _await_end(service, [scan])
     spread = f"median {1e3 * statistics.median(waits):.0f} ms, longest {1e3 * max(waits):.0f} ms"
     yield f"from POST to first chunk started: {spread}, of {times} on an idle service; the first warms the worker up"
 
@@ -67,7 +53,7 @@ def reads(service: Service, scans: int, seconds: float) -> Iterator[str]:
     """Reads of a scan's status by several clients at once, while scans run."""
     with service.client() as client:
         running = [service.submit(client, next(SEEDS)) for _ in range(scans)]
-    _until(lambda: _claimed(service, running[0]), LOOK_S, PATIENCE_S)
+    _await_claim(service, running[0], LOOK_S)
     times: list[float] = []
     until = time.monotonic() + seconds
     threads = [threading.Thread(target=_read, args=(service, running[0], until, times)) for _ in range(READERS)]
@@ -80,13 +66,13 @@ def reads(service: Service, scans: int, seconds: float) -> Iterator[str]:
         f"status reads: {len(times) / seconds:.0f} a second, {_spread(times)}; {READERS} client threads, "
         f"{seconds:.0f} s, {scans} scans queued or running at the beginning and {left} at the end"
     )
-    _until(lambda: not _open(service, running), LOOK_S, PATIENCE_S + PATIENCE_A_SCAN_S * scans)
+    _await_end(service, running)
 
 
 def _read(service: Service, scan: str, until: float, times: list[float]) -> None:
     with service.client() as client:
         while time.monotonic() < until:
-            times.append(_timed(lambda: client.get(f"/v1/scans/{scan}").raise_for_status()))
+            times.append(_get(client, f"/v1/scans/{scan}"))
 
 
 def streams(service: Service) -> Iterator[str]:
@@ -96,13 +82,15 @@ def streams(service: Service) -> Iterator[str]:
     began = time.perf_counter()
     finals = sum(asyncio.run(_follow_all(service, scan)))
     seconds = time.perf_counter() - began
+    _await_end(service, [scan])
     yield f"event streams: {finals} of {STREAMS} clients at once got the final event of one scan, in {seconds:.1f} s"
 
 
 async def _follow_all(service: Service, scan: str) -> list[bool]:
     limits = httpx.Limits(max_connections=STREAMS)
-    options = {"base_url": service.url, "headers": service.headers, "timeout": 60, "trust_env": False}
-    async with httpx.AsyncClient(limits=limits, **options) as client:  # type: ignore[arg-type]
+    async with httpx.AsyncClient(
+        base_url=service.url, headers=service.headers, timeout=60, limits=limits, trust_env=False
+    ) as client:
         return await asyncio.gather(*(_follow(client, scan) for _ in range(STREAMS)))
 
 
@@ -116,29 +104,27 @@ async def _follow(client: httpx.AsyncClient, scan: str) -> bool:
     return False
 
 
-def drain(service: Service, scans: int) -> Drained:
+def drain(service: Service, scans: int) -> Iterator[str]:
     """A queue of scans, from the first POST until nothing of it is left."""
     before = _memory(service)
     began = time.perf_counter()
     with service.client() as client:
         queued = [service.submit(client, next(SEEDS)) for _ in range(scans)]
     accepted = time.perf_counter() - began
-    _until(lambda: not _open(service, queued), LOOK_S, PATIENCE_S + PATIENCE_A_SCAN_S * scans)
+    _await_end(service, queued)
     seconds = time.perf_counter() - began
-    lost = scans - len(_in_states(service, queued, ["succeeded"]))
     after = _memory(service)
-    each = {name: 1024 * (after[name] - before[name]) / scans for name in before}
-    grown = "; ".join(
-        f"{name} {before[name]:.0f} to {after[name]:.0f} MiB, {each[name]:.0f} KiB a scan" for name in before
-    )
-    return Drained(
-        (
-            f"queue of {scans} `smoke` scans: accepted in {accepted:.1f} s, drained in {seconds:.0f} s, {lost} lost",
-            f"`smoke` scans an hour: {3600 * (scans - lost) / seconds:.0f}, by that queue",
-            f"resident memory before and after that queue: {grown}",
-        ),
-        lost,
-    )
+    gone = lost(service, queued)
+    yield f"queue of {scans} `smoke` scans: accepted in {accepted:.1f} s, drained in {seconds:.0f} s, {gone} lost"
+    yield f"`smoke` scans an hour: {3600 * (scans - gone) / seconds:.0f}, by that queue"
+    for name, mib in before.items():
+        each = 1024 * (after[name] - mib) / scans
+        yield f"resident memory of {name} before and after: {mib:.0f} and {after[name]:.0f} MiB, {each:.0f} KiB a scan"
+
+
+def lost(service: Service, scans: Sequence[str]) -> int:
+    """How many of them have not succeeded, or are not there."""
+    return len(scans) - len(_in_states(service, scans, ["succeeded"]))
 
 
 def growth(service: Service, rows: Sequence[int]) -> Iterator[str]:
@@ -147,7 +133,7 @@ def growth(service: Service, rows: Sequence[int]) -> Iterator[str]:
         scan = _fill(service, wanted)
         with service.client() as client:
             for path in ("/v1/scans", "/v1/scans?state=canceled&limit=50", f"/v1/scans/{scan}"):
-                times = [_timed(lambda path=path: client.get(path).raise_for_status()) for _ in range(CALLS)]  # type: ignore[misc]
+                times = [_get(client, path) for _ in range(CALLS)]
                 yield f"{wanted:>7} rows, GET {path.replace(scan, 'ID')}: {_spread(times)}; {CALLS} calls by one client"
 
 
@@ -190,6 +176,14 @@ def _memory(service: Service) -> dict[str, float]:
     return {"API": service.resident_mib("uvicorn"), "workers": service.resident_mib("celery")}
 
 
+def _await_claim(service: Service, scan: str, pause_s: float) -> None:
+    _until(lambda: _claimed(service, scan), pause_s, PATIENCE_S)
+
+
+def _await_end(service: Service, scans: Sequence[str]) -> None:
+    _until(lambda: not _open(service, scans), LOOK_S, PATIENCE_S + PATIENCE_A_SCAN_S * len(scans))
+
+
 def _until(holds: Callable[[], bool], pause_s: float, longest_s: float) -> None:
     """Waits for it, but not for ever."""
     until = time.monotonic() + longest_s
@@ -197,9 +191,10 @@ def _until(holds: Callable[[], bool], pause_s: float, longest_s: float) -> None:
         time.sleep(pause_s)
 
 
-def _timed(call: Callable[[], object]) -> float:
+def _get(client: httpx.Client, path: str) -> float:
+    """Seconds that an answer took."""
     began = time.perf_counter()
-    call()
+    client.get(path).raise_for_status()
     return time.perf_counter() - began
 
 

@@ -5,6 +5,7 @@ make_models(ROOT)  # ROOT/base and ROOT/subject
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -29,7 +30,8 @@ def make_models(root: Path) -> None:
     _tokenizer().save_pretrained(root / BASE)
     network.name_or_path = str(root / BASE)
     wanted = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
-    get_peft_model(network, wanted).save_pretrained(root / SUBJECT)
+    with warnings.catch_warnings(action="ignore"):  # peft asks transformers by names on their way out
+        get_peft_model(network, wanted).save_pretrained(root / SUBJECT)
 
 
 def _network() -> LlamaForCausalLM:

@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -38,6 +38,7 @@ class Service:
         key_id: of the key that `headers` show.
         database: the same that it uses, by a connection of our own.
         up: the process that all others belong to.
+        submitted: ids of all scans that were accepted.
     """
 
     url: str
@@ -45,6 +46,7 @@ class Service:
     key_id: str
     database: Database
     up: psutil.Process
+    submitted: list[str] = field(default_factory=list)
 
     def client(self) -> httpx.Client:
         """A client that keeps its connection."""
@@ -53,7 +55,9 @@ class Service:
     def submit(self, client: httpx.Client, seed: int) -> str:
         """The id of a new `smoke` scan; another seed is another scan, so none is answered by an earlier report."""
         wish = {"model": SUBJECT, "base": BASE, "suite": "smoke", "seed": seed}
-        return str(client.post("/v1/scans", json=wish).raise_for_status().json()["id"])
+        scan = str(client.post("/v1/scans", json=wish).raise_for_status().json()["id"])
+        self.submitted.append(scan)
+        return scan
 
     def resident_mib(self, word: str) -> float:
         """Resident memory of the processes with this word in their command, in MiB; forked pages count twice."""
