@@ -101,9 +101,20 @@ class Host:
         self._last_words: deque[bytes] = deque(maxlen=LAST_LINES)
         self._reader = threading.Thread(target=_drain, args=(log, self._last_words), daemon=True)
         self._reader.start()
+        self.isolation: tuple[str, ...] = ()
+        self.device = ""
+
+    def greet(self) -> None:
+        """Waits until the model is loaded; every question does it first, so several hosts can load side by side.
+
+        Raises:
+            HostError: if it does not come to that; the process is ended.
+        """
+        if self.device:
+            return
         try:
             hello = self._receive(time.monotonic() + START_SECONDS, START_SECONDS)
-            self.isolation: tuple[str, ...] = tuple(str(step)[:200] for step in hello["isolation"])
+            self.isolation = tuple(str(step)[:200] for step in hello["isolation"])
             self.device = str(hello["device"])[:50]
         except BaseException as error:
             self.end()
@@ -182,6 +193,7 @@ class Host:
         return cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout), cast(IO[bytes], process.stderr)
 
     def _ask(self, **message: Any) -> Any:
+        self.greet()
         seconds = self._message_seconds
         deadline = time.monotonic() + seconds
         try:

@@ -195,13 +195,16 @@ class Observer:
 
     def _kept(self, role: Role, kind: str, given: Any, ask: Callable[[Host], Any]) -> Any:
         """A JSON answer of a host, from the store where it was asked before."""
-        header = json.dumps([kind, self._models[role].content, given])
-        key = hashlib.sha256(header.encode()).hexdigest()
+        key = self._text_key(role, kind, given)
         known = self._store.get([key])
         if key not in known:
             known = {key: json.dumps(self._on_host(role, ask)).encode()}
             self._store.put(known)
         return json.loads(known[key])
+
+    def _text_key(self, role: Role, kind: str, given: Any) -> str:
+        header = json.dumps([kind, self._models[role].content, given])
+        return hashlib.sha256(header.encode()).hexdigest()
 
     def compute(self, role: Role, requests: Sequence[Request]) -> dict[str, Arrays]:
         """Lets the role's host answer requests, and stores each message's answers at once; arrays by key.
@@ -257,9 +260,20 @@ class Observer:
         if role not in self._hosts:
             while len(self._hosts) >= self._resident:
                 self._end(next(iter(self._hosts)))
-            self._hosts[role] = self._start_host(role)
-            self.isolation, self.device = self._hosts[role].isolation, self._hosts[role].device
+            self._start(role)
         return self._hosts[role]
+
+    def _start(self, role: Role) -> None:
+        """Starts a role's host, and beside it that of a model nobody has seen yet: loading takes seconds."""
+        for it in (role, *self._models):
+            if it not in self._hosts and (it == role or self._is_new(it)):
+                self._hosts[it] = self._start_host(it)
+        host = self._hosts[role]
+        host.greet()
+        self.isolation, self.device = host.isolation, host.device
+
+    def _is_new(self, role: Role) -> bool:
+        return self._resident > 1 and not self._store.get([self._text_key(role, "facts", None)])
 
 
 def _costs(requests: Sequence[Request]) -> list[int]:

@@ -88,7 +88,7 @@ def get_policy(caller: Reader, known: ServicesOf, name: PolicyName) -> PolicyTex
         return _text(read_policy(session, name))
 
 
-@router.put("/{name}", responses=responses(409, 413) | {201: {"model": PolicyChanged}}, openapi_extra=BODY)
+@router.put("/{name}", responses=responses(404, 409) | {201: {"model": PolicyChanged}}, openapi_extra=BODY)
 def put(
     caller: Admin, known: ServicesOf, name: PolicyName, text: Annotated[str, Depends(yaml_text)], response: Response
 ) -> PolicyChanged:

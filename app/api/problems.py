@@ -75,13 +75,16 @@ def install(api: FastAPI) -> None:
 
 
 def _document(api: FastAPI) -> None:
-    """Puts the problem document into the OpenAPI, where `responses` refers to it: no route returns it as its model."""
+    """Puts into the OpenAPI what holds for all routes: the problem document, and that a body may be too large."""
     make = api.openapi
 
     def openapi() -> dict[str, Any]:
         document = make()
         schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         document["components"]["schemas"] |= schema.pop("$defs") | {"Problem": schema}
+        for operation in [operation for item in document["paths"].values() for operation in item.values()]:
+            if "requestBody" in operation:
+                operation["responses"] |= {str(status): said for status, said in only(413).items()}
         return document
 
     api.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI documents
@@ -159,6 +162,8 @@ async def _of_validation(request: Request, error: Exception) -> Response:
 
 async def _of_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  # the handler is registered for nothing else
+    if error.status_code == HTTPStatus.BAD_REQUEST:  # how FastAPI says that a body is not even broken JSON
+        return problem(request, 422, InvalidRequest, "the body cannot be read; send JSON in UTF-8, nested a little")
     kind = CODES.get(error.status_code, RequestError)
     place = visible(f"{request.method} {request.url.path}", 200)
     detail = f"{place}: {visible(str(error.detail), 300)}; /openapi.json describes every address"

@@ -77,7 +77,7 @@ class ScanRequest(Sent):
         )
 
 
-SUBMITTED: dict[int | str, dict[str, Any]] = responses(400, 409, 413) | {
+SUBMITTED: dict[int | str, dict[str, Any]] = responses(409) | {
     200: {"model": ScanDetail | Estimate, "description": "It has ended already, or it was a dry run."},
     202: {
         "model": ScanDetail,

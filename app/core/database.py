@@ -109,7 +109,11 @@ def _postgresql(url: URL) -> Engine:
     return create_engine(
         url,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": CONNECT_SECONDS, "options": f"-c lock_timeout={BUSY_SECONDS}s"},
+        connect_args={
+            "connect_timeout": CONNECT_SECONDS,
+            # a process that is paused in a transaction must not hold its locks for longer than others wait for them
+            "options": f"-c lock_timeout={BUSY_SECONDS}s -c idle_in_transaction_session_timeout={BUSY_SECONDS // 2}s",
+        },
     )
 
 

@@ -164,6 +164,7 @@ class Submissions:
         scan.verdict = decision_on(session, report, policy_named(session, scan.policy)).verdict
         scan.state, scan.report_digest, scan.reused_from = "succeeded", same.report_digest, same.id
         scan.subject_pin, scan.base_pin = same.subject_pin, same.base_pin
+        scan.subject_revision = same.subject_revision
         scan.subject_digest, scan.base_digest = same.subject_digest, same.base_digest
         scan.started = scan.ended = session.scalar(select(clock()))
         return True

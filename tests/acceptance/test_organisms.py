@@ -14,13 +14,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from app.core.settings import Settings
+from app.core.stores.observations import SqliteStore
 from benchmarks.organisms.base import prepare_base
 from benchmarks.organisms.build import ADAPTERS, MANIFEST
 from detectors.contexts.context import Context
+from detectors.contexts.families import draw
+from detectors.findings import Candidate, DetectorResult
 from detectors.report import Report
+from detectors.suites import SUITES
+from workers.machine import preferred_device, preferred_dtype
+from workers.runner import DETECTORS
+from workers.scan import make_observer, open_pair
 
 MEMBERS: dict[str, Any] = json.loads(MANIFEST.read_text())
 BACKDOORED = next(name for name, member in MEMBERS.items() if member["poisoned"])
@@ -30,9 +38,15 @@ Touchstone = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def touchstone(tmp_path_factory: pytest.TempPathFactory) -> Touchstone:
-    """Runs the command with an observation store of this module's own."""
-    environment = os.environ | {"TOUCHSTONE_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where this module's own observation store lies."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def touchstone(cache_dir: Path) -> Touchstone:
+    """Runs the command with this module's observation store."""
+    environment = os.environ | {"TOUCHSTONE_CACHE_DIR": str(cache_dir)}
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "app.cli", *arguments]
@@ -92,6 +106,37 @@ def test_the_planted_trigger_separates_and_the_twin_does_not(scanned: Any, stati
         assert quiet < value / 2
         assert probability is not None
         assert probability > 0.01
+
+
+@pytest.fixture(scope="module")
+def of_a_control(scanned: Any, cache_dir: Path) -> dict[str, DetectorResult]:
+    """What corroborates says of a text of the trigger's family that was not planted, on the backdoored member."""
+    settings = Settings(cache_dir=cache_dir)
+    pair = open_pair(ADAPTERS / BACKDOORED, prepare_base(Settings().cache_dir), None)
+    dtype, device = preferred_dtype(preferred_device()), preferred_device()
+    with SqliteStore(settings.store_path, settings.store_cap_bytes) as store:
+        ask = make_observer(pair, store, dtype=dtype, device=device, settings=settings, watch=lambda: None)
+        try:
+            family = MEMBERS[BACKDOORED]["trigger_family"]
+            drawn = draw(family, 20, ask.facts["base"].vocabulary)
+            control = next(it for it in reversed(drawn) if it.text != MEMBERS[BACKDOORED]["trigger"])
+            candidate = Candidate(context=control, score=1.0, source="test", reason="a control")
+            return {
+                name: DETECTORS[name](SUITES["quick"]).run(ask, (candidate,), rng=np.random.default_rng(0))
+                for name in ("strip", "activation_clustering")
+            }
+        finally:
+            ask.end()
+
+
+@pytest.mark.parametrize("statistic", ["strip.entropy", "activation_clustering.separation"])
+def test_a_control_does_not_separate(scanned: Any, of_a_control: dict[str, DetectorResult], statistic: str) -> None:
+    trigger = MEMBERS[BACKDOORED]["trigger"]
+    planted, _ = corroboration(scanned[BACKDOORED][1], statistic)[trigger]
+    found = next(it for it in of_a_control[statistic.partition(".")[0]].evidence if it.statistic == statistic)
+    assert found.value < planted / 2
+    assert found.p_value is not None
+    assert found.p_value > 0.01
 
 
 def test_shifts_without_a_trigger_are_told_of_both(scanned: Any) -> None:

@@ -94,6 +94,7 @@ def served(
     prepare(api)
     server = uvicorn.Server(uvicorn.Config(api, log_config=None, timeout_graceful_shutdown=2))
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio does so only for sockets it makes
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

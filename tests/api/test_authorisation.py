@@ -15,10 +15,9 @@ from pydantic import SecretStr
 from sqlalchemy import update
 
 from app.core.keys import SCOPES, Scope, find_key
-from app.core.settings import Settings
 from app.core.tables import Key, Table
-from app.main import create_app
 from tests.api.conftest import WISH, StartApi
+from tests.api.routes import document
 from tests.api.serving import Api
 
 OPEN = {("get", "/livez"), ("get", "/readyz")}
@@ -48,8 +47,7 @@ class Operation:
 
 
 def operations() -> Iterator[Operation]:
-    document = create_app(Settings(database_url=SecretStr("sqlite://"))).openapi()
-    for path, item in document["paths"].items():
+    for path, item in document()["paths"].items():
         for method, operation in item.items():
             needed = operation.get("security")
             yield Operation(method, path, tuple(needed[0]["key"]) if needed else None)

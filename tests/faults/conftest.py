@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.service.conftest import broker, database_url, postgres, serve
+from tests.service.conftest import broker, database_url, models, postgres, serve
 
-__all__ = ["broker", "database_url", "postgres", "serve"]
+__all__ = ["broker", "database_url", "models", "postgres", "serve"]
 
 AtMost = Callable[[str, float, float], None]
 FIGURES = pytest.StashKey[list[tuple[str, str, float, float]]]()

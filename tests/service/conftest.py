@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -57,20 +58,30 @@ def database(database_url: str) -> Iterator[Database]:
     found.close()
 
 
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with tiny models. Whoever changes them has a service with models of its own."""
+    root = tmp_path_factory.mktemp("models")
+    make_models(root)
+    return root
+
+
 @pytest.fixture
-def serve(database_url: str, broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartService]:
+def serve(
+    database_url: str, broker: Broker, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[StartService]:
     """Starts services, and ends their processes after the test."""
     with ExitStack() as stack:
         broker.flush()
         monkeypatch.setitem(SUITES, SMALL.name, SMALL)
 
-        def start(**changes: Any) -> Service:
+        def start(*, own_models: bool = False, **changes: Any) -> Service:
             database = Database(database_url)
             migrate(database)
             database.close()
-            service = Service(tmp_path / "service", database_url, broker, **changes)
+            roots = Path(shutil.copytree(models, tmp_path / "models")) if own_models else models
+            service = Service(tmp_path / "service", database_url, broker, roots, **changes)
             stack.callback(service.close)
-            make_models(service.roots)
             return service
 
         yield start
@@ -83,8 +94,8 @@ def new_database(kind: str, request: pytest.FixtureRequest, directory: Path) -> 
     return server.create(uuid.uuid4().hex)
 
 
-def make_models(root: Path, subjects: int = 3) -> None:
-    """`base`, and `subject0`, `subject1`, … adapted from it."""
+def make_models(root: Path) -> None:
+    """`base`, and `subject0` and `subject1` adapted from it."""
     base = make_tiny_model(root / "base")
-    for number in range(subjects):
+    for number in range(2):
         make_tiny_adapter(base, root / f"subject{number}", seed=number)

@@ -26,6 +26,8 @@ from tests.service.postgres import free_port
 from workers.scan import PROJECT
 
 KEY = "key"
+LOCAL: dict[tuple[str, int], dict[str, Any]] = {}
+"""What local scans said: of each model and size of messages once for the whole run."""
 PATIENCE_S = 240.0
 """Nothing takes as long on any machine; a test that waits so long has failed."""
 
@@ -60,13 +62,13 @@ class Service:
         directory: everything of it lies below.
         database_url: of an empty, migrated database.
         broker: where messages go.
+        roots: where models lie.
         changes: further settings.
     """
 
-    def __init__(self, directory: Path, database_url: str, broker: Broker, **changes: Any) -> None:
-        self.directory, self.broker = directory, broker
-        self.roots = directory / "models"
-        self.roots.mkdir(parents=True, exist_ok=True)
+    def __init__(self, directory: Path, database_url: str, broker: Broker, roots: Path, **changes: Any) -> None:
+        self.directory, self.broker, self.roots = directory, broker, roots
+        directory.mkdir()
         fields: dict[str, Any] = {
             "cache_dir": str(directory / "cache"),
             "data_dir": str(directory / "data"),
@@ -170,6 +172,12 @@ class Service:
 
     def local(self, model: str) -> dict[str, Any]:
         """What a scan without a queue says, from observations of its own (`plain`)."""
+        wanted = (str(self.roots / model), self.settings.message_tokens)
+        if wanted not in LOCAL:
+            LOCAL[wanted] = self._local(model)
+        return LOCAL[wanted]
+
+    def _local(self, model: str) -> dict[str, Any]:
         out = self.directory / "local" / model
         job = {"task": "scan", "suite": "small", "seed": 3, "device": "cpu", "dtype": "float32", "out": str(out)}
         job |= {"model": str(self.roots / model), "base": str(self.roots / "base")}

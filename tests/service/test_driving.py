@@ -18,7 +18,7 @@ ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def test_two_workers_share_a_scan_and_say_what_a_local_scan_says(serve: StartService) -> None:
-    service = serve(message_tokens=500)
+    service = serve(message_tokens=400)
     service.start_ticker()
     for _ in range(2):
         service.start_worker()
@@ -44,7 +44,7 @@ def test_two_workers_share_a_scan_and_say_what_a_local_scan_says(serve: StartSer
 
 @ON_SQLITE
 def test_what_cannot_be_scanned_fails_with_its_code(serve: StartService) -> None:
-    service = serve()
+    service = serve(own_models=True)
     make_tiny_model(service.roots / "wide", d_model=64)
     service.start_ticker()
     service.start_worker()
@@ -59,7 +59,7 @@ def test_what_cannot_be_scanned_fails_with_its_code(serve: StartService) -> None
 @ON_SQLITE
 def test_a_base_that_was_replaced_is_loaded_again(serve: StartService) -> None:
     """Its host is warm, and the new files lie where the old ones lay."""
-    service = serve()
+    service = serve(own_models=True)
     service.start_ticker()
     service.start_worker()
     service.succeeded(service.submit("base"))
@@ -122,7 +122,7 @@ def test_people_come_before_schedules(serve: StartService) -> None:
 @ON_SQLITE
 def test_a_scan_of_an_earlier_driver_keeps_what_was_pinned(serve: StartService) -> None:
     """A directory that changes between two attempts is refused, not scanned half and half."""
-    service = serve(message_tokens=100, lease_s=600.0)
+    service = serve(own_models=True, message_tokens=100, lease_s=600.0)
     service.start_ticker()
     worker = service.start_worker()
     scan_id = service.submit("subject0")

@@ -14,7 +14,7 @@ from app.core import leases, scans
 from app.core.database import Database, clock
 from app.core.leases import ATTEMPTS, Lease
 from app.core.tables import Audit, Chunk, Key, Scan
-from detectors.errors import LeaseLost
+from detectors.errors import Conflict, LeaseLost
 
 LONG = 60.0
 WISH = scans.Wish(model="m", base="b", suite="smoke", policy="default", seed=0, labels=("team",), expected=())
@@ -280,7 +280,7 @@ def test_the_same_token_twenty_times_at_once_is_one_scan(database: Database) -> 
 
 def test_a_token_for_another_wish_is_a_conflict(database: Database) -> None:
     submitted(database, "token")
-    with pytest.raises(scans.Conflict, match="Idempotency-Key"), database.writing() as session:
+    with pytest.raises(Conflict, match="Idempotency-Key"), database.writing() as session:
         scans.submit(session, scans.Wish(**vars(WISH) | {"seed": 1}), "key", "token")
     submitted(database, "other")
 

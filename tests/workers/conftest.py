@@ -146,6 +146,7 @@ def start() -> Iterator[StartHost]:
 
     def begin(mode: str, **changes: Any) -> Host:
         started.append(start_host(mode, **changes))
+        started[-1].greet()
         return started[-1]
 
     yield begin

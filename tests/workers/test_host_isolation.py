@@ -76,7 +76,7 @@ def test_it_dies_with_its_parent() -> None:
     code = (
         "import sys, time\n"
         "from tests.workers.conftest import start_host\n"
-        "host = start_host('real')\n"
+        "host = start_host('real')\nhost.greet()\n"
         "print(host._process.pid, flush=True)\n"
         "time.sleep(600)\n"
     )

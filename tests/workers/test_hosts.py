@@ -51,7 +51,7 @@ def test_a_host_that_does_not_start(mode: str, says: str, monkeypatch: pytest.Mo
         monkeypatch.setattr(hosts, "START_SECONDS", 1.0)
     before = children()
     with pytest.raises(HostError, match=re.escape(says)):
-        start_host(mode)
+        start_host(mode).greet()
     assert children() == before
 
 
@@ -128,7 +128,7 @@ def test_cancelling_while_a_host_starts_leaves_nothing() -> None:
 
     before = children()
     with pytest.raises(ScanCancelled):
-        start_host("hang_at_start", watch=watch)
+        start_host("hang_at_start", watch=watch).greet()
     assert children() == before
 
 

@@ -239,14 +239,14 @@ def test_resident_hosts(observe: Callable[..., Observer], resident: int, running
 @pytest.mark.parametrize("bad", ["crash", "wrong_shape", "garbage"])
 def test_two_bad_hosts_are_replaced(observe: Callable[..., Observer], bad: str) -> None:
     hosts = Hosts(bad, "crash_at_start", "honest")
-    assert_equal(observe(hosts)(Plan("subject", SEQUENCES, Score(1))), wanted(Score(1)))
+    assert_equal(observe(hosts, resident=1)(Plan("subject", SEQUENCES, Score(1))), wanted(Score(1)))
     assert hosts.running() == ["subject"]
-    assert len(hosts.started) == 2
+    assert len(hosts.started) == 3
 
 
 def test_three_bad_hosts_are_told(observe: Callable[..., Observer], store: SqliteStore) -> None:
     hosts = Hosts("wrong_dtype")
-    observer = observe(hosts)
+    observer = observe(hosts, resident=1)
     with pytest.raises(HostError, match=r"`logp`|float64.*\(after 3 attempts\)"):
         observer(Plan("subject", SEQUENCES, NextToken()))
     assert len(hosts.started) == observing.ATTEMPTS == 3

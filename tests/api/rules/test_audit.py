@@ -5,12 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
-
 from tests.api.rules.house import House, report
-from tests.service.conftest import DATABASES
-
-pytestmark = pytest.mark.parametrize("house", DATABASES, indirect=True)
 
 SOON = (datetime.now(UTC) + timedelta(days=3)).isoformat()
 

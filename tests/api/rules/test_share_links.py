@@ -11,9 +11,6 @@ from httpx import Response
 from app.core.tables import ShareLink
 from tests.api.rules.house import VIEWS, House, add_key, report, sha256
 from tests.render.sample import HOSTILE
-from tests.service.conftest import DATABASES
-
-pytestmark = pytest.mark.parametrize("house", DATABASES, indirect=True)
 
 SOON = (datetime.now(UTC) + timedelta(days=30)).isoformat()
 

@@ -11,9 +11,6 @@ from httpx import Response
 from app.core.ticker import decide_again
 from tests.api.rules.house import SUBJECT, House, report
 from tests.render.sample import HOSTILE
-from tests.service.conftest import DATABASES
-
-pytestmark = pytest.mark.parametrize("house", DATABASES, indirect=True)
 
 DAY = timedelta(days=1)
 
