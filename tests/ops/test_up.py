@@ -161,7 +161,7 @@ def test_what_a_killed_one_leaves_is_ended_by_the_next(tmp_path: Path, models: M
 
 
 def test_a_service_that_cannot_start_says_so(tmp_path: Path, models: Models) -> None:
-    environment = environment_of(tmp_path, models, database_url="sqlite:////proc/none/touchstone.sqlite")
+    environment = environment_of(tmp_path, models, database_url="postgresql://nobody@127.0.0.1:1/none")
     command = [sys.executable, "-m", "app.cli", "up", "--port", "0", "--data-dir", str(tmp_path / "data")]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 3, done.stderr
