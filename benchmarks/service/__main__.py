@@ -46,8 +46,8 @@ class Size:
     rows: tuple[int, ...]
 
 
-WHOLE = Size(scans=100, running=20, seconds=20, posts=10, rows=(100, 1_000, 10_000, 100_000))
-QUICK = Size(scans=2, running=1, seconds=3, posts=1, rows=(100, 1_000))
+WHOLE = Size(scans=100, running=60, seconds=15, posts=10, rows=(100, 1_000, 10_000, 100_000))
+QUICK = Size(scans=4, running=6, seconds=3, posts=1, rows=(100, 1_000))
 
 
 def main() -> int:
