@@ -7,10 +7,11 @@ INSTALLED := .venv/.installed
 SERVICE := .venv/.service
 TOOLS := .venv/.tools
 SERVE_ARGS ?=
+SERVICE_ARGS ?=
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test test-faults browser check check-docker format bench-throughput zoo organisms clean
+.PHONY: help install demo serve test test-faults browser check check-docker format bench-throughput bench-service zoo organisms clean
 
 help:  ## explain every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +77,9 @@ format: install  ## format the code and fix what ruff can fix
 
 bench-throughput: $(INSTALLED)  ## time the engine against plain transformers and the machine's own peak; wants an idle machine
 	@$(BIN)/python -m benchmarks.throughput
+
+bench-service: $(SERVICE)  ## measure the service under load, by real processes (SERVICE_ARGS=--quick); wants an idle machine
+	@$(BIN)/python -m benchmarks.service $(SERVICE_ARGS)
 
 zoo: organisms  ## the same as `organisms`
 
