@@ -46,8 +46,8 @@ class Size:
     rows: tuple[int, ...]
 
 
-WHOLE = Size(scans=100, running=60, seconds=15, posts=10, rows=(100, 1_000, 10_000, 100_000))
-QUICK = Size(scans=4, running=6, seconds=3, posts=1, rows=(100, 1_000))
+WHOLE = Size(scans=100, running=20, seconds=20, posts=10, rows=(100, 1_000, 10_000, 100_000))
+QUICK = Size(scans=2, running=2, seconds=3, posts=1, rows=(100, 1_000))
 
 
 def main() -> int:
@@ -59,7 +59,7 @@ def main() -> int:
     lost = 0
     with tempfile.TemporaryDirectory(prefix="touchstone-benchmark-") as folder:
         models = Path(folder) / "models"
-        make_models(models)
+        make_models(models, len(WORKERS) * (size.posts + size.running + 1 + size.scans))
         for workers in WORKERS:
             directory = Path(folder) / f"workers-{workers}"
             directory.mkdir()

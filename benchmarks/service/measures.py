@@ -32,7 +32,7 @@ STREAMS = 200
 BATCH = 5_000
 CALLS = 50
 
-SEEDS = count()
+SUBJECTS = count()
 
 
 def first_chunk(service: Service, times: int) -> Iterator[str]:
@@ -41,7 +41,7 @@ def first_chunk(service: Service, times: int) -> Iterator[str]:
     with service.client() as client:
         for _ in range(times):
             began = time.perf_counter()
-            scan = service.submit(client, next(SEEDS))
+            scan = service.submit(client, next(SUBJECTS))
             _await_claim(service, scan, POLL_S)
             waits.append(time.perf_counter() - began)
             _await_end(service, [scan])
@@ -52,7 +52,7 @@ def first_chunk(service: Service, times: int) -> Iterator[str]:
 def reads(service: Service, scans: int, seconds: float) -> Iterator[str]:
     """Reads of a scan's status by several clients at once, while scans run."""
     with service.client() as client:
-        running = [service.submit(client, next(SEEDS)) for _ in range(scans)]
+        running = [service.submit(client, next(SUBJECTS)) for _ in range(scans)]
     _await_claim(service, running[0], LOOK_S)
     times: list[float] = []
     until = time.monotonic() + seconds
@@ -78,7 +78,7 @@ def _read(service: Service, scan: str, until: float, times: list[float]) -> None
 def streams(service: Service) -> Iterator[str]:
     """Clients that all follow one scan's events, from its beginning to its end."""
     with service.client() as client:
-        scan = service.submit(client, next(SEEDS))
+        scan = service.submit(client, next(SUBJECTS))
     began = time.perf_counter()
     finals = sum(asyncio.run(_follow_all(service, scan)))
     seconds = time.perf_counter() - began
@@ -109,7 +109,7 @@ def drain(service: Service, scans: int) -> Iterator[str]:
     before = _memory(service)
     began = time.perf_counter()
     with service.client() as client:
-        queued = [service.submit(client, next(SEEDS)) for _ in range(scans)]
+        queued = [service.submit(client, next(SUBJECTS)) for _ in range(scans)]
     accepted = time.perf_counter() - began
     _await_end(service, queued)
     seconds = time.perf_counter() - began

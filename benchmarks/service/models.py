@@ -1,6 +1,6 @@
 """A base of two narrow layers and adapters of it: a scan of them costs nearly only what the service itself costs.
 
-make_models(ROOT)  # ROOT/base and ROOT/subject
+make_models(ROOT, 2)  # ROOT/base, ROOT/subject-0 and ROOT/subject-1
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ TEMPLATE = (
 BASE, SUBJECT = "base", "subject"
 
 
-def make_models(root: Path) -> None:
-    """Saves a base with random weights, and an adapter that changes it at random."""
+def make_models(root: Path, subjects: int) -> None:
+    """Saves a base with random weights, and adapters that each change it otherwise at random."""
     torch.manual_seed(0)
     network = _network()
     network.save_pretrained(root / BASE)
@@ -31,7 +31,12 @@ def make_models(root: Path) -> None:
     network.name_or_path = str(root / BASE)
     wanted = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
     with warnings.catch_warnings(action="ignore"):  # peft asks transformers by names on their way out
-        get_peft_model(network, wanted).save_pretrained(root / SUBJECT)
+        adapted = get_peft_model(network, wanted)
+        for number in range(subjects):
+            for name, weight in adapted.named_parameters():
+                if "lora_" in name:
+                    weight.data.normal_(std=0.1)
+            adapted.save_pretrained(root / f"{SUBJECT}-{number}")
 
 
 def _network() -> LlamaForCausalLM:

@@ -52,9 +52,9 @@ class Service:
         """A client that keeps its connection."""
         return httpx.Client(base_url=self.url, headers=self.headers, timeout=60, trust_env=False)
 
-    def submit(self, client: httpx.Client, seed: int) -> str:
-        """The id of a new `smoke` scan; another seed is another scan, so none is answered by an earlier report."""
-        wish = {"model": SUBJECT, "base": BASE, "suite": "smoke", "seed": seed}
+    def submit(self, client: httpx.Client, number: int) -> str:
+        """The id of a new `smoke` scan; another number is another subject, which no report or store knows yet."""
+        wish = {"model": f"{SUBJECT}-{number}", "base": BASE, "suite": "smoke"}
         scan = str(client.post("/v1/scans", json=wish).raise_for_status().json()["id"])
         self.submitted.append(scan)
         return scan
