@@ -11,7 +11,7 @@ SERVICE_ARGS ?=
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test test-faults browser check check-docker format bench-throughput bench-service zoo organisms clean
+.PHONY: help install demo serve test test-faults browser postgresql check check-docker format bench-throughput bench-service zoo organisms clean
 
 help:  ## explain every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,22 +45,26 @@ demo: $(INSTALLED)  ## scan a backdoored model and its benign twin, and show bot
 serve: $(SERVICE)  ## run the service on this machine: API, worker, ticker, Valkey (SERVE_ARGS="--port 9000")
 	@exec $(BIN)/touchstone up $(SERVE_ARGS)
 
-test: install browser  ## run every test
+test: install browser postgresql  ## run every test
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-faults: install  ## break the service in every way of the fault table; prints what it survived (half an hour)
+test-faults: install postgresql  ## break the service in every way of the fault table; prints what it survived (half an hour)
 	@$(BIN)/python -m pytest -q -m faults tests/faults $(PYTEST_ARGS)
 
 browser:  ## make sure that Chromium is there for the browser tests
-	@command -v chromium chromium-browser google-chrome >/dev/null || $(MAKE) --no-print-directory .chromium
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+	  || $(MAKE) --no-print-directory .apt-chromium
 
-.PHONY: .chromium
-.chromium:
+postgresql:  ## make sure that PostgreSQL is there for the tests of the service
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
+	  || $(MAKE) --no-print-directory .apt-postgresql
+
+.apt-%:
 	@if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
-	  echo "the browser tests need Chromium: install it (Debian: sudo apt-get install chromium), then try again" >&2; exit 1; \
+	  echo "the tests need $*: install it (Debian: sudo apt-get install $*), then try again" >&2; exit 1; \
 	fi
-	@echo "installing chromium"
-	@apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium >/dev/null
+	@echo "installing $*"
+	@apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $* >/dev/null
 
 check: install  ## formatting, lint, types and import directions
 	@$(BIN)/ruff format --check .
