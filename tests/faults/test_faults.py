@@ -140,6 +140,7 @@ def test_one_of_two_workers_is_killed(service: Service, at_most: AtMost) -> None
 
 
 @ON_SQLITE
+@pytest.mark.slow
 def test_a_scan_that_always_kills_its_worker_is_given_up(service: Service, at_most: AtMost) -> None:
     service.start_worker()
     scan_id = service.submit("subject0")
