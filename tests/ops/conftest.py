@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,10 +46,14 @@ class Up:
         """Every process that it has started and that lives."""
         return set(psutil.Process(self.process.pid).children(recursive=True))
 
+    def commands(self) -> dict[psutil.Process, str]:
+        """The command line of every process of its family; empty of one that has just died."""
+        return {one: _command(one) for one in self.family()}
+
     def part(self, word: str) -> psutil.Process:
         """Its child whose command line has a word."""
         children = psutil.Process(self.process.pid).children()
-        (found,) = [one for one in children if any(word in part for part in one.cmdline())]
+        (found,) = [one for one in children if word in _command(one)]
         return found
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
@@ -112,6 +116,12 @@ def running(data_dir: Path, environment: Mapping[str, str], *options: str) -> It
         _end(up)
         for reader in readers:
             reader.join()
+
+
+def _command(process: psutil.Process) -> str:
+    with suppress(psutil.NoSuchProcess):
+        return " ".join(process.cmdline())
+    return ""
 
 
 def _read(stream: object, lines: list[str]) -> None:

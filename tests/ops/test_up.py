@@ -77,8 +77,8 @@ def test_a_wrong_reference_is_explained(up: Up) -> None:
 
 def test_what_is_secret_is_not_to_be_seen(up: Up, place: Path) -> None:
     assert stat.S_IMODE((place / "data").stat().st_mode) == 0o700
-    words = [part for one in up.family() | {psutil.Process(up.process.pid)} for part in one.cmdline()]
-    assert not [word for word in words if up.key in word or "redis://:" in word]
+    said = [*up.commands().values(), *psutil.Process(up.process.pid).cmdline()]
+    assert not [words for words in said if up.key in words or "redis://:" in words]
     assert not [line for line in up.log if up.key in line]
 
 
@@ -113,7 +113,7 @@ def test_a_part_that_is_killed_is_started_again(up: Up, word: str) -> None:
     family = set(before.children(recursive=True))
     os.kill(before.pid, signal.SIGKILL)
     eventually(lambda: not alive({before, *family}), up)
-    eventually(lambda: any(before.pid != one.pid and word in " ".join(one.cmdline()) for one in up.family()), up)
+    eventually(lambda: any(before.pid != one.pid and word in said for one, said in up.commands().items()), up)
     eventually(lambda: _answers(up), up)
 
 
@@ -136,7 +136,7 @@ def test_a_stop_in_the_middle_of_a_scan_leaves_no_process(tmp_path: Path, models
     with running(tmp_path / "data", environment_of(tmp_path, models), "--workers", "2") as up:
         accepted = up.touchstone("submit", "tiny-adapter", "--base", "tiny-base", "--suite", "smoke")
         assert accepted.returncode == 0, accepted.stderr
-        eventually(lambda: any("workers.host" in " ".join(one.cmdline()) for one in up.family()), up)
+        eventually(lambda: any("workers.host" in said for said in up.commands().values()), up)
         family = up.family()
         assert up.stop(stop) == 0, up.logged()
         assert up.said[-1] == "stopped"

@@ -16,7 +16,13 @@ import psycopg
 
 OWNER = "postgres"
 """PostgreSQL does not run as root; where the tests do, it runs as this user."""
-SETTINGS = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off", "max_connections": "60"}
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "fsync": "off",
+    "max_connections": "60",
+    "autovacuum": "off",  # its processes come and go below this one, and other tests count those
+}
 
 
 class Postgres:
