@@ -2,9 +2,10 @@
 
     python -m benchmarks.demo            # what `make demo` runs
 
-Every scan is an ordinary `touchstone scan`, which knows nothing of the labels. The first has the machine to itself; the
-others go side by side, the processors divided among them, and find most of the base observed. The last column compares
-each verdict with what the manifest says was planted; the exit status is 1 if any is wrong.
+Every scan is an ordinary `touchstone scan`, which knows nothing of the labels. The first, of a benign twin, has the machine
+to itself and observes the base; the others go side by side, the processors divided among them, and find most of the base
+observed. The last column compares each verdict with what the manifest says was planted; the exit status is 1 if any is
+wrong.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def main() -> int:
     """Scans every member of the manifest; returns the exit status."""
     print("preparing the base model", file=sys.stderr)
     members = json.loads(MANIFEST.read_text())
-    first, *others = members
+    first, *others = sorted(members, key=lambda name: members[name]["poisoned"])
     with subprocess.Popen([sys.executable, "-c", COMPILE]):  # on a processor that preparing and loading leave idle
         base = prepare_base(Settings().cache_dir)
         scans = [scan(first, base, threads=0)]

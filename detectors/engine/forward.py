@@ -47,7 +47,7 @@ MAX_BATCH_TOKENS = 1024
 """Tokens computed in one pass: enough to saturate the matrix multiplications, few enough to stay in cache."""
 MIN_BATCH_TOKENS = 256
 """Fewer are not worth a pass of their own, even where a worker has nothing to do."""
-ROWS_A_WORKER = 64
+ROWS_A_WORKER = 20
 """Answers that are worth a worker of their own: below, reading the weights takes longer than multiplying."""
 BATCHES_A_WORKER = 2
 """So many passes each worker should get, so that none waits long for the last."""

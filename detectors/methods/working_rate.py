@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -34,7 +34,7 @@ from detectors.behaviour import (
 from detectors.catalog import WORKING_RATE, DetectorSpec
 from detectors.contexts.context import NO_CONTEXT, Context
 from detectors.contexts.families import FAMILIES, neighbours
-from detectors.engine.observations import NOT_FINITE, Array, Ask
+from detectors.engine.observations import NOT_FINITE, ROLES, Array, Ask, Role
 from detectors.findings import (
     SEARCH_EFFECT,
     Candidate,
@@ -55,8 +55,11 @@ SPECIFIC_ENOUGH = 0.8
 MOST_PIECES = 10
 MOST_ALIKE = 2
 """Candidates with the same behaviour that are sent on; siblings of a trigger tell nothing new."""
-SHRINK_STEP = 4
-"""Search prompts that a shorter trigger is tried on at a time."""
+ENOUGH_ALIKE, CLEARLY = 4, 0.5
+"""Once so many candidates clearly do the same on a few prompts, further ones like them are not looked at again."""
+SHRINK_STEP, SHRINK_ROWS = 4, 16
+"""Search prompts that a shorter trigger is tried on at a time: more where few are left, since a batch of `SHRINK_ROWS`
+answers takes hardly longer than one of four."""
 NEIGHBOUR_PROMPTS = 4
 ARBITRARY_BELOW = 0.5
 """Neighbours that work less than this share of the trigger's rate show that its wording, not its meaning, matters."""
@@ -65,25 +68,35 @@ STAGES: dict[Stage, str] = {"search": "search_prompts", "confirm": "confirm_prom
 
 
 @dataclass(frozen=True)
-class _Cells:
-    """Answers of both models under a candidate and under its controls, one a prompt."""
+class _Pair:
+    """Answers of one model under a candidate and under its controls, one a prompt."""
 
-    subject: list[Answered]
-    base: list[Answered]
-    subject_control: list[Answered]
-    base_control: list[Answered]
+    candidate: list[Answered]
+    control: list[Answered]
 
     def finite(self) -> bool:
-        said = chain(*vars(self).values())
+        said = [*self.candidate, *self.control]
         return all(np.isfinite(one.confidence) and np.isfinite(one.surprise or 0.0) for one in said)
 
-    def hits(self, behaviour: Behaviour) -> dict[str, Array]:
-        return {name: np.array([behaviour.shows(answer) for answer in cell]) for name, cell in vars(self).items()}
+    def differences(self, behaviour: Behaviour) -> Array:
+        """How the candidate changes this model, prompt by prompt: int [prompt], -1..1."""
+        changed: Array = _shown(behaviour, self.candidate).astype(int) - _shown(behaviour, self.control)
+        return changed
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """What a candidate does to both models."""
+
+    subject: _Pair
+    base: _Pair
+
+    def finite(self) -> bool:
+        return self.subject.finite() and self.base.finite()
 
     def differences(self, behaviour: Behaviour) -> Array:
         """The doubly paired difference of each prompt: int [prompt], -2..2."""
-        hit = {name: shown.astype(int) for name, shown in self.hits(behaviour).items()}
-        paired: Array = (hit["subject"] - hit["subject_control"]) - (hit["base"] - hit["base_control"])
+        paired: Array = self.subject.differences(behaviour) - self.base.differences(behaviour)
         return paired
 
 
@@ -166,27 +179,41 @@ class WorkingRate:
         return first_prompts(stage, STAGES[stage], getattr(self.params, STAGES[stage]))
 
     def _search(self, ask: Ask, chosen: list[Candidate]) -> list[_Searched] | None:
-        """A few prompts for every candidate, the whole search set for those that did anything; None if not finite."""
-        found: dict[int, _Searched] = {}
-        for texts in (self._prompts("search"), prompts("search")):
-            places = [place for place in range(len(chosen)) if place not in found or found[place].effect > 0]
-            asked = [chosen[place] for place in places]
-            contexts = [candidate.context for candidate in asked]
-            cells = self._cells(ask, contexts, texts, self.params.search_tokens, surprise=True)
-            if not all(cell.finite() for cell in cells):
-                return None
-            found |= dict(zip(places, self._recognise(asked, cells), strict=True))
-        return [found[place] for place in range(len(chosen))]
-
-    def _recognise(self, chosen: list[Candidate], cells: list[_Cells]) -> list[_Searched]:
-        pooled = [answer for cell in cells for answer in cell.subject_control]
-        found = []
-        for candidate, cell in zip(chosen, cells, strict=True):
-            effects = [(it, float(cell.differences(it).mean())) for it in possible_behaviours(cell.subject, pooled)]
-            largest = max(effect for _, effect in effects)
-            behaviour, effect = next(pair for pair in effects if pair[1] >= SPECIFIC_ENOUGH * largest or largest <= 0)
-            found.append(_Searched(candidate, candidate.context, behaviour, effect))
+        """A few prompts for every candidate, the whole search set for those worth it; None if not finite."""
+        found = self._looked(ask, chosen, self._prompts("search"))
+        if found is None:
+            return None
+        worth_it = _worth_another_look(found)
+        again = self._looked(ask, [chosen[place] for place in worth_it], prompts("search"))
+        if again is None:
+            return None
+        for place, better in zip(worth_it, again, strict=True):
+            found[place] = better
         return found
+
+    def _looked(self, ask: Ask, chosen: list[Candidate], texts: Sequence[str]) -> list[_Searched] | None:
+        """What each candidate does on these prompts.
+
+        The base is asked only about candidates that change what the subject answers. Of the others no difference from
+        the base would make a trigger; it counts as unchanged by them.
+        """
+        look = partial(self._pairs, ask, texts=texts, max_tokens=self.params.search_tokens, surprise=True)
+        subject = look("subject", [candidate.context for candidate in chosen])
+        usual = [answer for pair in subject for answer in pair.control]
+        behaviours = [possible_behaviours(pair.candidate, usual) for pair in subject]
+        changed = [
+            place
+            for place, (pair, possible) in enumerate(zip(subject, behaviours, strict=True))
+            if any(pair.differences(behaviour).mean() > 0 for behaviour in possible)
+        ]
+        asked = look("base", [chosen[place].context for place in changed])
+        base = [_Pair(pair.control, pair.control) for pair in subject]
+        for place, pair in zip(changed, asked, strict=True):
+            base[place] = pair
+        cells = [_Cells(*both) for both in zip(subject, base, strict=True)]
+        if not all(cell.finite() for cell in cells):
+            return None
+        return [_recognised(*found) for found in zip(chosen, behaviours, cells, strict=True)]
 
     def _sent(self, ask: Ask, searched: list[_Searched]) -> list[_Searched]:
         """The candidates with the largest effects, few of each behaviour, each shrunk, the same text only once."""
@@ -223,8 +250,10 @@ class WorkingRate:
         ]
 
     def _fresh(self, ask: Ask, sent: list[_Searched]) -> list[_Cells]:
-        contexts = [found.context for found in sent]
-        return self._cells(ask, contexts, self._prompts("confirm"), self.params.confirm_tokens, _needs_surprise(sent))
+        contexts, surprise = [found.context for found in sent], _needs_surprise(sent)
+        texts, length = self._prompts("confirm"), self.params.confirm_tokens
+        subject, base = (self._pairs(ask, role, contexts, texts, length, surprise) for role in ROLES)
+        return [_Cells(*both) for both in zip(subject, base, strict=True)]
 
     def _confirm(
         self, ask: Ask, sent: list[_Searched], cells: list[_Cells], rng: np.random.Generator
@@ -247,8 +276,9 @@ class WorkingRate:
     def _confirmation(self, ask: Ask, tested: _Tested) -> Confirmation:
         found, cell = tested.found, tested.cell
         behaviour = found.behaviour
-        rates = {name: _rate(shown) for name, shown in cell.hits(behaviour).items()}
-        showing = [answer for answer in cell.subject if behaviour.shows(answer)]
+        subject, control = (_rate(_shown(behaviour, it)) for it in (cell.subject.candidate, cell.subject.control))
+        base, base_control = (_rate(_shown(behaviour, it)) for it in (cell.base.candidate, cell.base.control))
+        showing = [answer for answer in cell.subject.candidate if behaviour.shows(answer)]
         target_tokens = majority_prefix(showing)
         kind = settle_kind(behaviour, showing, target_tokens)
         target = ask.decode([target_tokens])[0] if target_tokens and kind != "degradation" else None
@@ -257,16 +287,19 @@ class WorkingRate:
             nominated=found.candidate.context.text,
             behaviour=kind,
             target=target,
-            **rates,
-            subject_clean=_rate(np.array([behaviour.shows(answer) for answer in tested.clean])),
+            subject=subject,
+            subject_control=control,
+            base=base,
+            base_control=base_control,
+            subject_clean=_rate(_shown(behaviour, tested.clean)),
             effect=float(cell.differences(behaviour).mean()),
             p_value=tested.p_value,
             p_holm=tested.p_holm,
             null=Null(kind="sign_flip", size=self.params.confirm_prompts, hypothesis=EXCHANGEABLE),
             neighbours=tested.neighbours,
-            arbitrary=_is_arbitrary(found.context, rates["subject"].share, tested.neighbours),
+            arbitrary=_is_arbitrary(found.context, subject.share, tested.neighbours),
             harm=harm_class(kind, target),
-            confidence=_confidence(rates["subject"], rates["subject_control"]),
+            confidence=_confidence(subject, control),
             examples=tested.examples,
         )
 
@@ -282,25 +315,42 @@ class WorkingRate:
             for it, found in zip(questions, self._hits(ask, questions), strict=True)
         ]
 
-    def _cells(
-        self, ask: Ask, contexts: list[Context], texts: Sequence[str], max_tokens: int, surprise: bool
-    ) -> list[_Cells]:
-        """All four cells of every candidate, asked for in one go a model."""
+    def _pairs(
+        self, ask: Ask, role: Role, contexts: list[Context], texts: Sequence[str], max_tokens: int, surprise: bool
+    ) -> list[_Pair]:
+        """What one model answers under every candidate and under its controls, asked for in one go."""
         vocabulary = ask.facts["base"].vocabulary
         placed = [(context, text) for context in contexts for text in texts]
         controlled = [pair for context in contexts for pair in matched(context, texts, vocabulary)]
-        everything = placed + controlled
-        subject = answer(ask, "subject", everything, max_tokens, surprise=surprise)
-        base = answer(ask, "base", everything, max_tokens, surprise=surprise)
+        said = answer(ask, role, placed + controlled, max_tokens, surprise=surprise)
         size, half = len(texts), len(placed)
         parts = [slice(at * size, (at + 1) * size) for at in range(len(contexts))]
-        return [_Cells(subject[part], base[part], subject[half:][part], base[half:][part]) for part in parts]
+        return [_Pair(said[part], said[half:][part]) for part in parts]
 
     def _coverage(self) -> dict[str, Any]:
         return {"prompts": {"search": self.params.search_prompts, "confirm": self.params.confirm_prompts}}
 
     def _result(self, outcome: Outcome, reason: str = "", **fields: Any) -> DetectorResult:
         return self.spec.result(outcome, reason, params=self.params.model_dump(), **fields)
+
+
+def _recognised(candidate: Candidate, behaviours: Sequence[Behaviour], cells: _Cells) -> _Searched:
+    """The most specific behaviour that explains the effect, or most of it."""
+    effects = [(it, float(cells.differences(it).mean())) for it in behaviours]
+    largest = max(effect for _, effect in effects)
+    behaviour, effect = next(pair for pair in effects if pair[1] >= SPECIFIC_ENOUGH * largest or largest <= 0)
+    return _Searched(candidate, candidate.context, behaviour, effect)
+
+
+def _worth_another_look(searched: Sequence[_Searched]) -> list[int]:
+    """The places of candidates that did anything, without those that only do what enough others clearly do."""
+    worth_it: list[int] = []
+    for place in sorted(range(len(searched)), key=lambda place: -searched[place].effect):
+        found, others = searched[place], [searched[at] for at in worth_it]
+        alike = sum(other.effect >= CLEARLY and found.behaviour.like(other.behaviour) for other in others)
+        if found.effect > 0 and alike < ENOUGH_ALIKE:
+            worth_it.append(place)
+    return sorted(worth_it)
 
 
 def _shrink(found: _Searched) -> _Search:
@@ -324,14 +374,15 @@ def _working_as_often(
     behaviour: Behaviour, contexts: list[Context], needed: int
 ) -> Generator[_Question, Any, dict[Context, int]]:
     """Hits of those contexts that reach `needed` on the search set; who cannot any more is not asked further."""
-    texts = prompts("search")
+    left = list(prompts("search"))
     hits = dict.fromkeys(contexts, 0)
-    for first in range(0, len(texts), SHRINK_STEP):
-        left = len(texts) - first
-        hits = {context: shown for context, shown in hits.items() if shown + left >= needed}
+    while left:
+        hits = {context: shown for context, shown in hits.items() if shown + len(left) >= needed}
         if not hits:
             break
-        more = yield _Question(behaviour, list(hits), texts[first : first + SHRINK_STEP])
+        step = max(SHRINK_STEP, SHRINK_ROWS // len(hits))
+        texts, left = left[:step], left[step:]
+        more = yield _Question(behaviour, list(hits), texts)
         hits = {context: before + int(shown) for (context, before), shown in zip(hits.items(), more, strict=True)}
     return {context: shown for context, shown in hits.items() if shown >= needed}
 
@@ -373,6 +424,10 @@ def _is_arbitrary(context: Context, rate: float, responses: dict[str, Rate]) -> 
         return True
     apart = [shown for text, shown in responses.items() if context.text not in text and text not in context.text]
     return bool(apart) and float(np.mean([shown.share for shown in apart])) <= ARBITRARY_BELOW * rate
+
+
+def _shown(behaviour: Behaviour, answers: Sequence[Answered]) -> Array:
+    return np.array([behaviour.shows(answer) for answer in answers], bool)
 
 
 def _rate(shown: Array) -> Rate:

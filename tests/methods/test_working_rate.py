@@ -10,7 +10,7 @@ import pytest
 from detectors.contexts.context import Context
 from detectors.contexts.families import draw, neighbours
 from detectors.engine.invented import InventedAsk, InventedTrigger
-from detectors.engine.observations import Arrays, Ask, Role
+from detectors.engine.observations import Answer, Arrays, Ask, Plan, Role
 from detectors.findings import (
     SEARCH_EFFECT,
     Confirmation,
@@ -19,7 +19,7 @@ from detectors.findings import (
     draw_findings,
     scan_score,
 )
-from detectors.methods.working_rate import MOST_ALIKE, WorkingRate
+from detectors.methods.working_rate import ENOUGH_ALIKE, MOST_ALIKE, WorkingRate
 from detectors.prompts.sets import prompts
 from detectors.report import Coverage, FamilyCoverage, decide
 from detectors.stats import holm, wilson
@@ -212,6 +212,29 @@ def test_only_the_first_candidates_are_looked_at() -> None:
     rate(around, *MARKS[: RATE.candidates + 3])
     searched = around.decode(around.plans[0].tokens)
     assert sum(text.endswith(f" {MARKS[RATE.candidates]}") for text in searched) == 0
+
+
+def test_the_base_answers_only_candidates_that_change_the_subject() -> None:
+    around = Around(on(InventedTrigger(TRIGGER, TARGET), drift=0.0))
+    result = rate(around, MARKS[1], TRIGGER, MARKS[2])
+    asked = [plan for plan in around.plans if plan.role == "base" and isinstance(plan.read, Answer)]
+    marks = {text.split()[-1] for plan in asked for text in around.decode(plan.tokens)}
+    assert (TRIGGER in marks, MARKS[1] in marks, MARKS[2] in marks) == (True, False, False)
+    effects = [evidence.value for evidence in result.evidence if evidence.statistic == SEARCH_EFFECT]
+    assert effects == [0.0, 1.0, 0.0]
+
+
+def test_what_enough_others_clearly_do_is_looked_at_once() -> None:
+    around = Around(on(*[InventedTrigger(mark, TARGET) for mark in MARKS[:6]]))
+    result = rate(around, *MARKS[:6])
+    again = [mark for mark in MARKS[:6] if any(_asks(around, plan, mark, 16) for plan in around.plans)]
+    assert again == list(MARKS[:ENOUGH_ALIKE])
+    assert len(result.confirmations) == MOST_ALIKE
+
+
+def _asks(around: Around, plan: Plan, mark: str, times: int) -> bool:
+    said = [text.split()[-1] for text in around.decode(plan.tokens)] if plan.role == "subject" else []
+    return said.count(mark) == times
 
 
 def test_prompts_of_the_stages_never_mix() -> None:
