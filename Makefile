@@ -2,6 +2,8 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PYTEST_ARGS ?=
+# One more than there are processors: many tests wait for processes that they started.
+SIDE_BY_SIDE ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 SERVICE := .venv/.service
@@ -46,7 +48,7 @@ serve: $(SERVICE)  ## run the service on this machine: API, worker, ticker, Valk
 	@exec $(BIN)/touchstone up $(SERVE_ARGS)
 
 test: install browser postgresql  ## run every test
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(SIDE_BY_SIDE) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-faults: install postgresql  ## break the service in every way of the fault table; prints what it survived (half an hour)
 	@$(BIN)/python -m pytest -q -m faults tests/faults $(PYTEST_ARGS)

@@ -76,6 +76,10 @@ class Api:
             return len(session.scalars(select(Scan.id)).all())
 
 
+PATIENCE_S = 60.0
+"""No server takes as long to end."""
+
+
 @contextmanager
 def served(
     settings: Settings, prepare: Callable[[FastAPI], object] = lambda _: None, *, tables: bool = True
@@ -102,8 +106,9 @@ def served(
             yield Api(url, settings, api.state.services, database)
         finally:
             server.should_exit = True
-            thread.join()
+            thread.join(PATIENCE_S)
             database.close()
+        assert not thread.is_alive()
 
 
 def row(key_id: str, created: float, **values: Any) -> Scan:

@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ def path(tmp_path: Path) -> Path:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The store's clock; tests move it."""
     now = [1_000_000.0]
-    monkeypatch.setattr(observations.time, "time", lambda: now[0])
+    monkeypatch.setattr(observations, "time", SimpleNamespace(time=lambda: now[0]))  # nobody else's
     return now
 
 
@@ -170,6 +171,7 @@ def test_places_that_cannot_be_written(path: Path, tmp_path: Path) -> None:
 FULL = """
 import resource, signal, sys
 from pathlib import Path
+from types import SimpleNamespace
 from app.core.stores.observations import SqliteStore
 from detectors.errors import StoreError
 from tests.workers.test_store import items, key
@@ -203,6 +205,7 @@ def test_a_full_disk(path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from app.core.stores.observations import SqliteStore
 from tests.workers.test_store import items
 
