@@ -2,10 +2,10 @@
 
     python -m benchmarks.demo            # what `make demo` runs
 
-Every scan is an ordinary `touchstone scan`, which knows nothing of the labels. The first, of a benign twin, has the machine
-to itself and observes the base; the others go side by side, the processors divided among them, and find most of the base
-observed. The last column compares each verdict with what the manifest says was planted; the exit status is 1 if any is
-wrong.
+Every scan is an ordinary `touchstone scan`, which knows nothing of the labels. The first, of a benign twin, has the
+machine to itself and observes the base; the others go side by side, the processors divided among them, and find most of
+the base observed. The last column compares each verdict with what the manifest says was planted; the exit status is 1
+if any is wrong.
 """
 
 from __future__ import annotations
