@@ -13,7 +13,7 @@ import base64
 import binascii
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,10 +110,7 @@ def load_private_key(path: Path) -> Ed25519PrivateKey:
     Raises:
         SigningKeyError: if the file holds no unencrypted ed25519 private key.
     """
-    try:
-        key = load_pem_private_key(_read(path), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise _no_key(path, "private") from error
+    key = _parsed(path, "private", lambda pem: load_pem_private_key(pem, None))
     if not isinstance(key, Ed25519PrivateKey):
         raise _no_key(path, "private")
     return key
@@ -125,13 +122,17 @@ def load_public_key(path: Path) -> Ed25519PublicKey:
     Raises:
         SigningKeyError: if the file holds no ed25519 public key.
     """
-    try:
-        key = load_pem_public_key(_read(path))
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise _no_key(path, "public") from error
+    key = _parsed(path, "public", load_pem_public_key)
     if not isinstance(key, Ed25519PublicKey):
         raise _no_key(path, "public")
     return key
+
+
+def _parsed(path: Path, kind: str, parse: Callable[[bytes], object]) -> object:
+    try:
+        return parse(_read(path))
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError where a password is needed
+        raise _no_key(path, kind) from error
 
 
 def _read(path: Path) -> bytes:

@@ -30,11 +30,21 @@ def broker() -> Iterator[str]:
 
 @pytest.fixture
 def settings(tmp_path: Path, broker: str) -> Settings:
+    return two_models(tmp_path, broker)
+
+
+def two_models(directory: Path, broker: str, **changes: Any) -> Settings:
     """Of an API with two models below a root."""
-    roots = tmp_path / "models"
-    make_model(roots / "amber")
-    make_model(roots / "base")
-    return Settings(roots=(roots,), data_dir=tmp_path / "data", cache_dir=tmp_path / "cache", broker_url=broker)
+    for name in ("amber", "base"):
+        make_model(directory / "models" / name)
+    lying = {"roots": (directory / "models",), "data_dir": directory / "data", "cache_dir": directory / "cache"}
+    return Settings(**lying, broker_url=broker, **changes)
+
+
+def unlimited(directory: Path, broker: str) -> Settings:
+    """The same for tests that ask faster than anybody should."""
+    often = 100_000
+    return two_models(directory, broker, failures_per_minute=often, requests_per_second=often, open_scans_per_key=often)
 
 
 @pytest.fixture
@@ -62,17 +72,6 @@ def either(request: pytest.FixtureRequest, start: StartApi, tmp_path: Path) -> A
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory, broker: str) -> Iterator[Api]:
     """One for all tests whose requests create nothing; its limits are out of their way."""
-    directory = tmp_path_factory.mktemp("shared")
-    for name in ("amber", "base"):
-        make_model(directory / "models" / name)
-    settings = Settings(
-        roots=(directory / "models",),
-        data_dir=directory / "data",
-        cache_dir=directory / "cache",
-        broker_url=broker,
-        failures_per_minute=100_000,
-        requests_per_second=100_000,
-    )
-    with served(settings) as api:
+    with served(unlimited(tmp_path_factory.mktemp("shared"), broker)) as api:
         yield api
         assert api.count() == 0

@@ -12,11 +12,9 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from app.api.problems import MEDIA_TYPE
-from app.core.settings import Settings
-from tests.api.conftest import WISH
+from tests.api.conftest import WISH, unlimited
 from tests.api.routes import PAGE, document, operations, rows, table_of
 from tests.api.serving import Api, served
-from tests.registries.conftest import make_model
 from tests.render import sample
 
 DOCUMENT = document()
@@ -38,19 +36,7 @@ schema = schemathesis.openapi.from_dict(DOCUMENT, config=SchemathesisConfig.from
 
 @pytest.fixture(scope="module")
 def served_api(tmp_path_factory: pytest.TempPathFactory, broker: str) -> Iterator[Api]:
-    directory = tmp_path_factory.mktemp("contract")
-    for name in ("amber", "base"):
-        make_model(directory / "models" / name)
-    made = Settings(
-        roots=(directory / "models",),
-        data_dir=directory / "data",
-        cache_dir=directory / "cache",
-        broker_url=broker,
-        failures_per_minute=100_000,
-        requests_per_second=100_000,
-        open_scans_per_key=100_000,
-    )
-    with served(made) as api:
+    with served(unlimited(tmp_path_factory.mktemp("contract"), broker)) as api:
         with api.client("admin") as client:
             for _ in range(2):
                 api.finish(client.post("/v1/scans", json=WISH).json()["id"], *sample.strong())

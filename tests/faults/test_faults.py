@@ -27,8 +27,8 @@ from detectors.errors import DatabaseUnavailable
 from tests.faults.conftest import AtMost
 from tests.service.conftest import StartService
 from tests.service.postgres import Postgres
-from tests.service.serving import Service, plain, worker_child
-from tests.workers.conftest import gone
+from tests.service.serving import Service, worker_child
+from tests.workers.conftest import gone, plain
 
 pytestmark = pytest.mark.faults
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -23,6 +23,7 @@ from app.core.stores.blobs import Blobs
 from app.core.tables import ENDED, Chunk, Key, Scan
 from detectors.report import Report
 from tests.service.postgres import free_port
+from tests.workers.conftest import plain, read_report
 from workers.scan import PROJECT
 
 KEY = "key"
@@ -189,7 +190,7 @@ class Service:
             check=True,
             capture_output=True,
         )
-        return plain(Report.model_validate_json((out / "report.json").read_text()))
+        return plain(read_report(out))
 
     def _environment(self, **changes: Any) -> dict[str, str]:
         fields = self._fields | changes
@@ -214,15 +215,3 @@ def worker_child(process: subprocess.Popen[bytes]) -> psutil.Process:
     """The process of a worker that does the work."""
     (child,) = psutil.Process(process.pid).children()
     return child
-
-
-def plain(report: Report) -> dict[str, Any]:
-    """The report without what another run may change."""
-    fields: dict[str, Any] = json.loads(report.model_dump_json())
-    for name in ("created", "seconds"):
-        del fields[name]
-    for name in ("isolation", "device"):
-        del fields["machine"][name]
-    for result in fields["results"]:
-        del result["usage"]
-    return fields

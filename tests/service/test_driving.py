@@ -11,8 +11,8 @@ import pytest
 from detectors.errors import ArchitectureMismatch, ReferenceOutsideRoots
 from tests.engine.tiny import make_tiny_model
 from tests.service.conftest import StartService
-from tests.service.serving import plain, worker_child
-from tests.workers.conftest import gone
+from tests.service.serving import worker_child
+from tests.workers.conftest import gone, plain
 
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 

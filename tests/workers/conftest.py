@@ -85,6 +85,18 @@ def read_report(directory: Path) -> Report:
     return Report.model_validate_json((directory / "report.json").read_text())
 
 
+def plain(report: Report) -> dict[str, Any]:
+    """The report without what another run may change."""
+    fields: dict[str, Any] = json.loads(report.model_dump_json())
+    for name in ("created", "seconds"):
+        del fields[name]
+    for name in ("isolation", "device"):
+        del fields["machine"][name]
+    for result in fields["results"]:
+        del result["usage"]
+    return fields
+
+
 def gone(pid: int) -> bool:
     """Whether a process has ended; one that its new parent has yet to collect has."""
     try:
