@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from app.core import scans
 from app.core.database import clock
-from app.core.deciding import decision_on, policy_named, read_report
+from app.core.deciding import read_report, verdict_to_write
 from app.core.registries.bases import infer_base
 from app.core.registries.resolving import Pinned, fetch, resolve
 from app.core.settings import Settings
@@ -167,7 +167,7 @@ class Drive:
             found = session.get_one(Scan, self._held.lease.scan_id)
             if size is not None:
                 scans.keep_report(session, digest, found.id, size)
-            verdict = decision_on(session, report, policy_named(session, found.policy)).verdict
+            verdict = verdict_to_write(session, report, found.policy)
             values |= {"report_digest": digest, "verdict": verdict, "done": Scan.total}
             scans.end(session, self._held.lease, "succeeded", **values)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
-from sqlalchemy import select
+from sqlalchemy import Function, func, select
 from sqlalchemy.orm import Session
 
 from app.core import policies
@@ -16,6 +17,9 @@ from app.core.tables import Suppression as SuppressionRow
 from detectors.errors import PolicyError
 from detectors.findings import CODES
 from detectors.report import Decision, Policy, Report, Suppression, decide_report
+
+RULES = 0x72756C65
+"""PostgreSQL's advisory lock of policies and suppressions; any number that nothing else locks."""
 
 
 def policy_named(session: Session, name: str) -> Policy:
@@ -65,6 +69,31 @@ def moment(seconds: float) -> datetime:
 def now(session: Session) -> datetime:
     """The database's time."""
     return moment(session.scalar(select(clock())) or 0.0)
+
+
+def rules_stay(session: Session) -> None:
+    """Until this transaction ends, policies and suppressions are as it sees them from now on.
+
+    For whoever writes a verdict: a rule that changed between its decision and its commit would not find its scan. On
+    SQLite a transaction that writes is alone.
+    """
+    _lock(session, func.pg_advisory_xact_lock_shared)
+
+
+def rules_change(session: Session) -> None:
+    """Waits for whoever writes verdicts (`rules_stay`), and lets nobody begin until this transaction ends."""
+    _lock(session, func.pg_advisory_xact_lock)
+
+
+def _lock(session: Session, lock: Callable[[int], Function[None]]) -> None:
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(lock(RULES)))
+
+
+def verdict_to_write(session: Session, report: Report, policy: str) -> str:
+    """The verdict by the rules of today, for a transaction that writes it."""
+    rules_stay(session)
+    return decision_on(session, report, policy_named(session, policy)).verdict
 
 
 def decision_on(session: Session, report: Report, policy: Policy) -> Decision:

@@ -24,7 +24,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from app.core.database import Database, clock
-from app.core.deciding import decision_on, policy_named, read_report
+from app.core.deciding import decision_on, policy_named, read_report, rules_change
 from app.core.scans import new_id
 from app.core.stores.blobs import Blobs
 from app.core.tables import Redecision, Scan
@@ -75,6 +75,7 @@ def note(session: Session, policy: str | None = None, due: float | None = None) 
         policy: only of scans under it; None is all.
         due: from when on, in seconds since 1970; None is now.
     """
+    rules_change(session)
     when = session.scalar(select(clock())) if due is None else due
     session.add(Redecision(id=new_id(), policy=policy, due=when))
 
@@ -107,6 +108,7 @@ def _begin(database: Database) -> _Pass | None:
         if session.scalar(select(Redecision.id).where(due).limit(1)) is None:
             return None
     with database.writing() as session:
+        rules_change(session)  # a suppression that ends by itself changes them as well
         found = session.scalars(select(Redecision).where(due).order_by(Redecision.id).with_for_update()).all()
         if not found:
             return None

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from app.core import scans
 from app.core.database import Database, clock
-from app.core.deciding import decision_on, policy_named, read_report
+from app.core.deciding import policy_named, read_report, verdict_to_write
 from app.core.dispatch import Doorbell
 from app.core.registries.reference import HubReference, parse
 from app.core.registries.resolving import Pinned, check, resolve
@@ -161,7 +161,7 @@ class Submissions:
         if same is None:
             return False
         report = read_report(self._blobs, str(same.report_digest))
-        scan.verdict = decision_on(session, report, policy_named(session, scan.policy)).verdict
+        scan.verdict = verdict_to_write(session, report, scan.policy)
         scan.state, scan.report_digest, scan.reused_from = "succeeded", same.report_digest, same.id
         scan.subject_pin, scan.base_pin = same.subject_pin, same.base_pin
         scan.subject_revision = same.subject_revision

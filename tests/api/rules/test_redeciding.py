@@ -7,12 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from app.core import redeciding
 from app.core.database import Database
+from app.core.deciding import verdict_to_write
 from app.core.own_policies import put_policy
 from app.core.redeciding import PAGE, Redecided, note, redecide
+from app.core.scans import keep_report
 from app.core.tables import Redecision, Scan
 from app.core.ticker import decide_again
 from tests.api.rules.house import House, report
@@ -180,3 +182,21 @@ def test_the_ticker_waits_for_a_database_that_is_not_there(
     database = Database(f"sqlite:///{nowhere}")
     decide_again(database, house.blobs)  # no such table
     database.close()
+
+
+def test_a_rule_that_changes_while_a_scan_ends_finds_it(house: House) -> None:
+    filled(house, 0)
+    found = report()
+    data = found.model_dump_json().encode()
+    digest, scan_id = house.blobs.put(data), house.scan(policy="team", state="running")
+    with ThreadPoolExecutor(1) as pool:
+        with house.database.writing() as session:
+            keep_report(session, digest, scan_id, len(data))
+            ended = {"state": "succeeded", "report_digest": digest, "verdict": verdict_to_write(session, found, "team")}
+            change = pool.submit(lambda: (put(house, LENIENT), redecide(house.database, house.blobs)))
+            with pytest.raises(TimeoutError):
+                change.result(0.5)
+            session.execute(update(Scan).where(Scan.id == scan_id).values(ended))
+        change.result(30)
+    assert ended["verdict"] == "suspicious"
+    assert house.read(scan_id).verdict == "no_evidence"
