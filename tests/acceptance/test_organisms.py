@@ -1,7 +1,7 @@
 """The whole of Touchstone on a real language model: backdoored organisms are found, the benign twin passes.
 
 Everything is real: the command line, the processes, SmolLM2-135M, the adapters in the repository. The scans share one
-observation store, as they would on a user's machine.
+observation store, as they would on a user's machine, and take one processor, since other tests run beside them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def touchstone(cache_dir: Path) -> Touchstone:
     """Runs the command with this module's observation store."""
-    environment = os.environ | {"TOUCHSTONE_CACHE_DIR": str(cache_dir)}
+    environment = os.environ | {"TOUCHSTONE_CACHE_DIR": str(cache_dir), "TOUCHSTONE_THREADS": "1"}
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "app.cli", *arguments]
@@ -111,7 +111,7 @@ def test_the_planted_trigger_separates_and_the_twin_does_not(scanned: Any, stati
 @pytest.fixture(scope="module")
 def of_a_control(scanned: Any, cache_dir: Path) -> dict[str, DetectorResult]:
     """What corroborates says of a text of the trigger's family that was not planted, on the backdoored member."""
-    settings = Settings(cache_dir=cache_dir)
+    settings = Settings(cache_dir=cache_dir, threads=1)
     pair = open_pair(ADAPTERS / BACKDOORED, prepare_base(Settings().cache_dir), None)
     dtype, device = preferred_dtype(preferred_device()), preferred_device()
     with SqliteStore(settings.store_path, settings.store_cap_bytes) as store:
