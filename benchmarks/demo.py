@@ -30,12 +30,6 @@ from benchmarks.organisms.build import ADAPTERS, MANIFEST
 
 REPORTS = Path("reports") / "demo"
 SIDE_BY_SIDE = 2
-COMPILE = """
-from numpy.random import default_rng
-from detectors.mapping import drawn
-drawn(default_rng(0).normal(size=(40, 10)))
-"""
-"""Draws a map, so that what draws maps is compiled, and what it imports has its bytecode, before the first scan."""
 
 
 class Scanned(NamedTuple):
@@ -63,9 +57,8 @@ def main() -> int:
     print("preparing the base model", file=sys.stderr)
     members = json.loads(MANIFEST.read_text())
     first, *others = sorted(members, key=lambda name: members[name]["poisoned"])
-    with subprocess.Popen([sys.executable, "-c", COMPILE]):  # on a processor that preparing and loading leave idle
-        base = prepare_base(Settings().cache_dir)
-        scans = [scan(first, base, threads=0)]
+    base = prepare_base(Settings().cache_dir)
+    scans = [scan(first, base, threads=0)]
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         share = max(1, psutil.cpu_count() // SIDE_BY_SIDE)
         scans += pool.map(partial(scan, base=base, threads=share), others)
