@@ -56,7 +56,8 @@ def main() -> int:
     """Scans every member of the manifest; returns the exit status."""
     print("preparing the base model", file=sys.stderr)
     members = json.loads(MANIFEST.read_text())
-    first, *others = sorted(members, key=lambda name: members[name]["poisoned"])
+    first = next(name for name, member in members.items() if not member["poisoned"])
+    others = [name for name in members if name != first]
     base = prepare_base(Settings().cache_dir)
     scans = [scan(first, base, threads=0)]
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
