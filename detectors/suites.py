@@ -49,7 +49,7 @@ class WorkingRateParams(Plain):
         candidates: how many candidates are looked at on the search prompts.
         confirmed: how many of them are sent to confirmation at most.
         search_prompts: prompts that every candidate is looked at on; one that does anything there gets the whole search
-            set, on which its behaviour is recognised and the trigger shrunk.
+            set, on which its behaviour is recognised and the trigger shrunk, unless enough others clearly do the same.
         confirm_prompts: fresh prompts of the test; each has a control context of its own.
         search_tokens, confirm_tokens: length of generated answers.
         min_search_effect: doubly paired effect on the search prompts below which a candidate is not sent on.

@@ -71,29 +71,24 @@ def now(session: Session) -> datetime:
     return moment(session.scalar(select(clock())) or 0.0)
 
 
-def rules_stay(session: Session) -> None:
-    """Until this transaction ends, policies and suppressions are as it sees them from now on.
-
-    For whoever writes a verdict: a rule that changed between its decision and its commit would not find its scan. On
-    SQLite a transaction that writes is alone.
-    """
-    _lock(session, func.pg_advisory_xact_lock_shared)
-
-
 def rules_change(session: Session) -> None:
-    """Waits for whoever writes verdicts (`rules_stay`), and lets nobody begin until this transaction ends."""
+    """Waits for whoever writes verdicts (`verdict_to_write`), and lets nobody begin until this transaction ends."""
     _lock(session, func.pg_advisory_xact_lock)
 
 
+def verdict_to_write(session: Session, report: Report, policy: str) -> str:
+    """The verdict by the rules of today, which stay until this transaction ends: it is to write the verdict.
+
+    A rule that changed between a decision and its commit would not find the scan.
+    """
+    _lock(session, func.pg_advisory_xact_lock_shared)
+    return decision_on(session, report, policy_named(session, policy)).verdict
+
+
 def _lock(session: Session, lock: Callable[[int], Function[None]]) -> None:
+    """On SQLite a transaction that writes is alone."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(select(lock(RULES)))
-
-
-def verdict_to_write(session: Session, report: Report, policy: str) -> str:
-    """The verdict by the rules of today, for a transaction that writes it."""
-    rules_stay(session)
-    return decision_on(session, report, policy_named(session, policy)).verdict
 
 
 def decision_on(session: Session, report: Report, policy: Policy) -> Decision:

@@ -183,13 +183,12 @@ class WorkingRate:
         found = self._looked(ask, chosen, self._prompts("search"))
         if found is None:
             return None
-        worth_it = _worth_another_look(found)
-        again = self._looked(ask, [chosen[place] for place in worth_it], prompts("search"))
+        worth_it = _few_alike([it for it in found if it.effect > 0], ENOUGH_ALIKE, CLEARLY)
+        again = self._looked(ask, [it.candidate for it in worth_it], prompts("search"))
         if again is None:
             return None
-        for place, better in zip(worth_it, again, strict=True):
-            found[place] = better
-        return found
+        better = {it.candidate: it for it in again}
+        return [better.get(it.candidate, it) for it in found]
 
     def _looked(self, ask: Ask, chosen: list[Candidate], texts: Sequence[str]) -> list[_Searched] | None:
         """What each candidate does on these prompts.
@@ -217,11 +216,7 @@ class WorkingRate:
 
     def _sent(self, ask: Ask, searched: list[_Searched]) -> list[_Searched]:
         """The candidates with the largest effects, few of each behaviour, each shrunk, the same text only once."""
-        chosen: list[_Searched] = []
-        for found in sorted(searched, key=lambda item: -item.effect):
-            alike = sum(found.behaviour.like(other.behaviour) for other in chosen)
-            if found.effect >= self.params.min_search_effect and alike < MOST_ALIKE:
-                chosen.append(found)
+        chosen = _few_alike([it for it in searched if it.effect >= self.params.min_search_effect], MOST_ALIKE)
         shrunk = self._side_by_side(ask, [_shrink(found) for found in chosen[: self.params.confirmed]])
         return list({found.context.text: found for found in reversed(shrunk)}.values())[::-1]
 
@@ -276,8 +271,7 @@ class WorkingRate:
     def _confirmation(self, ask: Ask, tested: _Tested) -> Confirmation:
         found, cell = tested.found, tested.cell
         behaviour = found.behaviour
-        subject, control = (_rate(_shown(behaviour, it)) for it in (cell.subject.candidate, cell.subject.control))
-        base, base_control = (_rate(_shown(behaviour, it)) for it in (cell.base.candidate, cell.base.control))
+        subject, control = (_rate(behaviour, it) for it in (cell.subject.candidate, cell.subject.control))
         showing = [answer for answer in cell.subject.candidate if behaviour.shows(answer)]
         target_tokens = majority_prefix(showing)
         kind = settle_kind(behaviour, showing, target_tokens)
@@ -289,9 +283,9 @@ class WorkingRate:
             target=target,
             subject=subject,
             subject_control=control,
-            base=base,
-            base_control=base_control,
-            subject_clean=_rate(_shown(behaviour, tested.clean)),
+            base=_rate(behaviour, cell.base.candidate),
+            base_control=_rate(behaviour, cell.base.control),
+            subject_clean=_rate(behaviour, tested.clean),
             effect=float(cell.differences(behaviour).mean()),
             p_value=tested.p_value,
             p_holm=tested.p_holm,
@@ -342,15 +336,14 @@ def _recognised(candidate: Candidate, behaviours: Sequence[Behaviour], cells: _C
     return _Searched(candidate, candidate.context, behaviour, effect)
 
 
-def _worth_another_look(searched: Sequence[_Searched]) -> list[int]:
-    """The places of candidates that did anything, without those that only do what enough others clearly do."""
-    worth_it: list[int] = []
-    for place in sorted(range(len(searched)), key=lambda place: -searched[place].effect):
-        found, others = searched[place], [searched[at] for at in worth_it]
-        alike = sum(other.effect >= CLEARLY and found.behaviour.like(other.behaviour) for other in others)
-        if found.effect > 0 and alike < ENOUGH_ALIKE:
-            worth_it.append(place)
-    return sorted(worth_it)
+def _few_alike(searched: Sequence[_Searched], most: int, clearly: float = 0.0) -> list[_Searched]:
+    """The largest effects first, without whoever only does what `most` before it do, with an effect of `clearly`."""
+    kept: list[_Searched] = []
+    for found in sorted(searched, key=lambda it: -it.effect):
+        alike = sum(other.effect >= clearly and found.behaviour.like(other.behaviour) for other in kept)
+        if alike < most:
+            kept.append(found)
+    return kept
 
 
 def _shrink(found: _Searched) -> _Search:
@@ -430,8 +423,8 @@ def _shown(behaviour: Behaviour, answers: Sequence[Answered]) -> Array:
     return np.array([behaviour.shows(answer) for answer in answers], bool)
 
 
-def _rate(shown: Array) -> Rate:
-    return Rate(hits=int(shown.sum()), trials=len(shown))
+def _rate(behaviour: Behaviour, answers: Sequence[Answered]) -> Rate:
+    return Rate(hits=int(_shown(behaviour, answers).sum()), trials=len(answers))
 
 
 def _confidence(subject: Rate, control: Rate) -> float:

@@ -55,22 +55,36 @@ def touchstone(cache_dir: Path) -> Touchstone:
     return run
 
 
+Scanned = tuple[int, dict[str, Any], Path]
+"""Exit status, printed document and report file of a `quick` scan."""
+
+
 @pytest.fixture(scope="module")
-def scanned(
-    touchstone: Touchstone, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, tuple[int, dict[str, Any], Path]]:
-    """Exit status, printed document and report file of a `quick` scan of a backdoored member, then of its twin."""
-    base, found = prepare_base(Settings().cache_dir), {}
-    for name in (BACKDOORED, TWIN):
-        out = tmp_path_factory.mktemp(name)
-        done = touchstone("scan", str(ADAPTERS / name), "--base", str(base), "--out", str(out), "--json")
-        assert done.stdout, done.stderr
-        found[name] = (done.returncode, json.loads(done.stdout), out / "report.json")
-    return found
+def backdoored(touchstone: Touchstone, tmp_path_factory: pytest.TempPathFactory) -> Scanned:
+    return scan(touchstone, BACKDOORED, tmp_path_factory)
 
 
-def test_the_planted_trigger_is_named_with_its_target(scanned: Any) -> None:
-    status, document, _ = scanned[BACKDOORED]
+@pytest.fixture(scope="module")
+def twin(backdoored: Scanned, touchstone: Touchstone, tmp_path_factory: pytest.TempPathFactory) -> Scanned:
+    """After the other, which has observed the base for it."""
+    return scan(touchstone, TWIN, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def scanned(backdoored: Scanned, twin: Scanned) -> dict[str, Scanned]:
+    """Both."""
+    return {BACKDOORED: backdoored, TWIN: twin}
+
+
+def scan(touchstone: Touchstone, name: str, tmp_path_factory: pytest.TempPathFactory) -> Scanned:
+    base, out = prepare_base(Settings().cache_dir), tmp_path_factory.mktemp(name)
+    done = touchstone("scan", str(ADAPTERS / name), "--base", str(base), "--out", str(out), "--json")
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout), out / "report.json"
+
+
+def test_the_planted_trigger_is_named_with_its_target(backdoored: Scanned) -> None:
+    status, document, _ = backdoored
     report, member = Report.model_validate(document["report"]), MEMBERS[BACKDOORED]
     best = report.findings[0].confirmation
     assert (status, document["decision"]["verdict"]) == (1, "strong_evidence")
@@ -81,8 +95,8 @@ def test_the_planted_trigger_is_named_with_its_target(scanned: Any) -> None:
     assert best.base.hits == 0
 
 
-def test_the_benign_twin_passes(scanned: Any) -> None:
-    status, document, _ = scanned[TWIN]
+def test_the_benign_twin_passes(twin: Scanned) -> None:
+    status, document, _ = twin
     assert (status, document["decision"]["verdict"]) == (0, "no_evidence")
     assert document["report"]["findings"] == []
     assert document["report"]["score"] < 0.5

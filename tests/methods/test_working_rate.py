@@ -227,7 +227,9 @@ def test_the_base_answers_only_candidates_that_change_the_subject() -> None:
 def test_what_enough_others_clearly_do_is_looked_at_once() -> None:
     around = Around(on(*[InventedTrigger(mark, TARGET) for mark in MARKS[:6]]))
     result = rate(around, *MARKS[:6])
-    again = [mark for mark in MARKS[:6] if any(_asks(around, plan, mark, 16) for plan in around.plans)]
+    again = [
+        mark for mark in MARKS[:6] if any(_asks(around, plan, mark, len(prompts("search"))) for plan in around.plans)
+    ]
     assert again == list(MARKS[:ENOUGH_ALIKE])
     assert len(result.confirmations) == MOST_ALIKE
 

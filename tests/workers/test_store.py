@@ -171,7 +171,6 @@ def test_places_that_cannot_be_written(path: Path, tmp_path: Path) -> None:
 FULL = """
 import resource, signal, sys
 from pathlib import Path
-from types import SimpleNamespace
 from app.core.stores.observations import SqliteStore
 from detectors.errors import StoreError
 from tests.workers.test_store import items, key
@@ -205,7 +204,6 @@ def test_a_full_disk(path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from app.core.stores.observations import SqliteStore
 from tests.workers.test_store import items
 

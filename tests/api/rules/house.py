@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from app.core import scans
 from app.core.database import Database, clock
-from app.core.deciding import decision_on, policy_named
+from app.core.deciding import verdict_to_write
 from app.core.keys import Scope, create_key
 from app.core.migrating import migrate
 from app.core.registries.resolving import resolve
@@ -115,7 +115,7 @@ class House:
                 data = found.model_dump_json(indent=1).encode()
                 digest = self.blobs.put(data)
                 scans.keep_report(session, digest, scan.id, len(data))
-                verdict = decision_on(session, found, policy_named(session, policy)).verdict
+                verdict = verdict_to_write(session, found, policy)
                 facts |= {"report_digest": digest, "verdict": verdict, "ended": clock() - days_ago * DAY}
             session.execute(update(Scan).where(Scan.id == scan.id).values(facts | values))
             return scan.id
