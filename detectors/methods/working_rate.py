@@ -102,12 +102,13 @@ class _Cells:
 
 @dataclass(frozen=True)
 class _Searched:
-    """A candidate with the behaviour that explains most of its effect on the search prompts."""
+    """A candidate with the behaviour that explains most of its effect on so many of the search prompts."""
 
     candidate: Candidate
     context: Context
     behaviour: Behaviour
     effect: float
+    prompts: int
 
 
 @dataclass(frozen=True)
@@ -333,13 +334,16 @@ def _recognised(candidate: Candidate, behaviours: Sequence[Behaviour], cells: _C
     effects = [(it, float(cells.differences(it).mean())) for it in behaviours]
     largest = max(effect for _, effect in effects)
     behaviour, effect = next(pair for pair in effects if pair[1] >= SPECIFIC_ENOUGH * largest or largest <= 0)
-    return _Searched(candidate, candidate.context, behaviour, effect)
+    return _Searched(candidate, candidate.context, behaviour, effect, len(cells.subject.candidate))
 
 
 def _few_alike(searched: Sequence[_Searched], most: int, clearly: float = 0.0) -> list[_Searched]:
-    """The largest effects first, without whoever only does what `most` before it do, with an effect of `clearly`."""
+    """The largest effects first, without whoever only does what `most` before it do, with an effect of `clearly`.
+
+    An effect on fewer prompts comes behind those on more: the less was seen, the more a largest effect flatters.
+    """
     kept: list[_Searched] = []
-    for found in sorted(searched, key=lambda it: -it.effect):
+    for found in sorted(searched, key=lambda it: (-it.prompts, -it.effect)):
         alike = sum(other.effect >= clearly and found.behaviour.like(other.behaviour) for other in kept)
         if alike < most:
             kept.append(found)

@@ -234,6 +234,15 @@ def test_what_enough_others_clearly_do_is_looked_at_once() -> None:
     assert len(result.confirmations) == MOST_ALIKE
 
 
+def test_a_first_look_does_not_outrank_a_second() -> None:
+    """All six do the same; the last two are left after few prompts, on which they looked better than they are."""
+    plants = [InventedTrigger(mark, TARGET, works_on=0.7) for mark in MARKS[:6]]
+    result = rate(InventedAsk(drift=0.3, triggers=plants, seed=2), *MARKS[:6])
+    effects = [evidence.value for evidence in result.evidence if evidence.statistic == SEARCH_EFFECT]
+    assert min(effects[ENOUGH_ALIKE:]) > max(effects[:ENOUGH_ALIKE])
+    assert {found.nominated for found in result.confirmations} == set(MARKS[:MOST_ALIKE])
+
+
 def _asks(around: Around, plan: Plan, mark: str, times: int) -> bool:
     said = [text.split()[-1] for text in around.decode(plan.tokens)] if plan.role == "subject" else []
     return said.count(mark) == times
