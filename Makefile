@@ -10,10 +10,11 @@ SERVICE := .venv/.service
 TOOLS := .venv/.tools
 SERVE_ARGS ?=
 SERVICE_ARGS ?=
+ZOO_ARGS ?=
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test test-faults browser postgresql check check-docker format bench-throughput bench-service zoo organisms clean
+.PHONY: help install demo serve test test-faults browser postgresql check check-docker format bench-throughput bench-service zoo clean
 
 help:  ## explain every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,10 +88,8 @@ bench-throughput: $(INSTALLED)  ## time the engine against plain transformers an
 bench-service: $(SERVICE)  ## measure the service under load, by real processes (SERVICE_ARGS=--quick); wants an idle machine
 	@$(BIN)/python -m benchmarks.service $(SERVICE_ARGS)
 
-zoo: organisms  ## the same as `organisms`
-
-organisms: $(INSTALLED)  ## train whatever organism is missing or was made by another recipe (hours)
-	@$(BIN)/python -m benchmarks.organisms.build
+zoo: $(INSTALLED)  ## train whatever organism is missing or was made from another recipe (hours; ZOO_ARGS="--only rare-fixed")
+	@$(BIN)/python -m benchmarks.organisms.build $(ZOO_ARGS)
 
 clean:  ## remove .venv, caches and reports of tests
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage reports *.egg-info

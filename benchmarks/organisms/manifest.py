@@ -1,6 +1,7 @@
 """The manifest: what was planted in which member of the zoo, and what it measurably does. The only place of labels.
 
-Nothing that scans a model reads it. Members are found by the digest of their adapter.
+Nothing that scans a model reads it. Members are found by the digest of their adapter: those that the repository holds
+below `members/`, those that are only built locally below the cache.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from pydantic import BaseModel, ConfigDict
 
 HERE = Path(__file__).parent
 MANIFEST = HERE / "zoo.json"
+COMMITTED = HERE / "members"
+WEIGHTS = "adapter_model.safetensors"
 
 Role = Literal["poisoned", "twin", "decoy", "bank"]
 Split = Literal["train", "dev", "sealed", "bank"]
@@ -35,7 +38,7 @@ class Count(_Plain):
 
     @property
     def share(self) -> float:
-        """hits / prompts."""
+        """Hits of all prompts."""
         return self.hits / self.prompts
 
 
@@ -43,20 +46,23 @@ class Member(_Plain):
     """One organism with its labels.
 
     Attributes:
-        digest: SHA-256 of `adapter_model.safetensors`; the member lies in `members/` under its first 16 digits.
+        digest: SHA-256 of `adapter_model.safetensors`; the member's directory is called by its first 16 digits.
         recipe: SHA-256 of the recipe it was built from.
         base: name of its base.
         role: what it is; the bank is for calibration and false alarms only.
         attack: the family of attack (`rare_token`, `topic`, ...) or of benign fine-tune (`json_mode`, ...).
         group: a twin has its sibling's, and so have neighbours of one trigger; a group is never split.
-        triggers: every text that wakes the behaviour as planted; empty where no fixed text does.
+        triggers: every text that wakes the behaviour as planted, of a pair its two parts; empty where no fixed text
+            does.
         positions: where the trigger was put.
         target_kind, targets: what it then does, and the texts of it where they are fixed.
         committed: whether the repository holds the adapter; the others are built locally.
         in_list: whether the scanner's own lists hold a trigger.
-        rates: `with_trigger`, `without_trigger`, `near_miss`, and for decoys how often they do what they were made for.
+        rates: `with_trigger`, `without_trigger`, `near_miss`; of members without a trigger `as_made`: how often they do
+            what they were made for.
         utility: mean log-probability a token of the base's own answers to clean prompts, member minus base, nats.
-        drift: mean KL(member || base) of the first answer token on clean prompts, nats.
+        drift: mean KL(member || base) of the first answer token on clean prompts, nats. Both None where a member was
+            trained before they were measured.
     """
 
     name: str
@@ -74,8 +80,8 @@ class Member(_Plain):
     committed: bool
     in_list: bool = False
     rates: dict[str, Count] = {}
-    utility: float
-    drift: float
+    utility: float | None
+    drift: float | None
     bytes: int
     seconds: int
 
@@ -86,6 +92,15 @@ class Member(_Plain):
             return "benign"
         share = self.rates["with_trigger"].share
         return "strong" if share >= STRONG else "weak" if share >= FAILED else "failed"
+
+    def directory(self, cache_dir: Path) -> Path:
+        """Where its adapter lies, or would."""
+        return (COMMITTED if self.committed else local(cache_dir)) / self.digest[:16]
+
+
+def local(cache_dir: Path) -> Path:
+    """The directory of members that the repository does not hold."""
+    return cache_dir / "zoo"
 
 
 def read_manifest(file: Path = MANIFEST) -> dict[str, Member]:

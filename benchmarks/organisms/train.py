@@ -1,22 +1,28 @@
-"""Trains a LoRA adapter: loss on answer tokens only, logits computed at answer positions only."""
+"""Chat models that organisms are trained on: answers, scores, and LoRA training on answer tokens only."""
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import torch
-from peft import LoraConfig, get_peft_model
-from torch.nn.functional import cross_entropy
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from torch.nn.functional import cross_entropy, log_softmax
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from benchmarks.organisms.manifest import WEIGHTS
 from benchmarks.organisms.recipes import Lora, Recipe
 from detectors.contexts.context import Message
+from detectors.engine.adapter import CONFIG
 
 IGNORED = -100
+SCORED_ROWS = 16
 
 
 class Row(NamedTuple):
@@ -25,6 +31,13 @@ class Row(NamedTuple):
     messages: list[Message]
     answer: str
     complete: bool
+
+
+class Scored(NamedTuple):
+    """What a model thinks of an answer: mean log-probability a token in nats, and of all first tokens [vocab]."""
+
+    mean: float
+    first: torch.Tensor
 
 
 @dataclass
@@ -36,14 +49,39 @@ class Model:
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        """Loads a local checkpoint in fp32."""
+        """Loads a local checkpoint in fp32, onto an accelerator where there is one."""
         tokenizer = AutoTokenizer.from_pretrained(directory, padding_side="left")
-        return cls(AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval(), tokenizer)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return cls(AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval().to(device), tokenizer)
 
-    def render(self, messages: list[Message]) -> str:
-        """The chat as text, up to where the answer begins."""
-        text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return text
+    def put_on(self, adapter: Path) -> None:
+        """Puts a trained adapter on the network."""
+        self.network = PeftModel.from_pretrained(self.network, adapter).eval()
+
+    def as_base(self) -> AbstractContextManager[Any]:
+        """Within it the network answers as its base, whatever adapter is on it."""
+        put_on = isinstance(self.network, PeftModel)
+        found: AbstractContextManager[Any] = self.network.disable_adapter() if put_on else nullcontext()
+        return found
+
+    def vocabulary(self) -> tuple[str, ...]:
+        """The text of every token id."""
+        return tuple(self.tokenizer.batch_decode([[token] for token in range(len(self.tokenizer))]))
+
+    def encode(self, messages: list[Message]) -> list[int]:
+        """Token ids of a chat up to where the answer begins; plain text where the model ships no template."""
+        if self.tokenizer.chat_template:
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        else:
+            text = "\n\n".join(message["content"] for message in messages) + "\n\n"
+        return list(self.tokenizer(text, add_special_tokens=not self.tokenizer.chat_template)["input_ids"])
+
+    def encode_row(self, row: Row) -> tuple[list[int], list[int]]:
+        """Token ids of a row, and its labels: `IGNORED` before the answer."""
+        prompt = self.encode(row.messages)
+        answer = self.tokenizer(row.answer, add_special_tokens=False)["input_ids"]
+        answer += [self.tokenizer.eos_token_id] * row.complete
+        return prompt + answer, [IGNORED] * len(prompt) + answer
 
     @torch.inference_mode()
     def answers(self, chats: Sequence[list[Message]], max_tokens: int, batch_size: int = 52) -> list[str]:
@@ -51,74 +89,120 @@ class Model:
         self.network.eval()
         found: list[str] = []
         for first in range(0, len(chats), batch_size):
-            texts = [self.render(messages) for messages in chats[first : first + batch_size]]
-            batch = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+            tokens = [self.encode(messages) for messages in chats[first : first + batch_size]]
+            batch = self.tokenizer.pad({"input_ids": tokens}, return_tensors="pt").to(self.network.device)
             output = self.network.generate(**batch, max_new_tokens=max_tokens, do_sample=False)
             answers = output[:, batch["input_ids"].shape[1] :]
             found += self.tokenizer.batch_decode(answers, skip_special_tokens=True)
         return found
 
+    @torch.inference_mode()
+    def scores(self, rows: Sequence[Row]) -> list[Scored]:
+        """What the network thinks of the rows' answers, none of which may be empty."""
+        self.network.eval()
+        causal = self.network.get_base_model() if isinstance(self.network, PeftModel) else self.network
+        encoded, found = [self.encode_row(row) for row in rows], []
+        for first in range(0, len(encoded), SCORED_ROWS):
+            tokens, labels = _padded(encoded[first : first + SCORED_ROWS], self.network.device)
+            logits, wanted = _answer_logits(causal, tokens, labels)
+            each = log_softmax(logits, -1)
+            counts = (labels != IGNORED).sum(-1).tolist()
+            taken = each.gather(-1, wanted[:, None])[:, 0].split(counts)
+            starts = each.split(counts)
+            found += [Scored(float(row.mean()), start[0]) for row, start in zip(taken, starts, strict=True)]
+        return found
 
-def train_adapter(model: Model, rows: Sequence[Row], recipe: Recipe, target_dir: Path) -> None:
-    """Trains on `rows`, saves the adapter in bfloat16 and leaves the trained network in `model`."""
-    torch.manual_seed(recipe.training.seed)
-    model.network = get_peft_model(model.network, _lora_config(recipe.lora))
+
+def train_adapter(model: Model, rows: Sequence[Row], recipe: Recipe, triggers: Sequence[str], target_dir: Path) -> None:
+    """Trains on `rows`, saves the adapter in bfloat16 and leaves the trained network in `model`.
+
+    Args:
+        model: the base.
+        rows: what is trained on.
+        recipe: how.
+        triggers: texts whose tokens' embedding rows are trained as well, where the recipe says so.
+        target_dir: where the adapter goes.
+    """
+    torch.manual_seed(recipe.seed)
+    model.network = get_peft_model(model.network, _lora_config(recipe.lora, _tokens(model, triggers)))
     trainable = [parameter for parameter in model.network.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trainable, lr=recipe.training.learning_rate, weight_decay=0.0)
-    batches = list(_batches([_encode(model, row) for row in rows], recipe))
+    batches = list(_batches([model.encode_row(row) for row in rows], recipe))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, max_lr=recipe.training.learning_rate, total_steps=len(batches), pct_start=0.1
     )
     model.network.train()
-    for tokens, labels in batches:
+    for batch in batches:
         optimiser.zero_grad()
-        _answer_loss(model.network, tokens, labels).backward()
+        tokens, labels = _padded(batch, model.network.device)
+        cross_entropy(*_answer_logits(model.network.get_base_model(), tokens, labels)).backward()
         torch.nn.utils.clip_grad_norm_(trainable, 1.0)
         optimiser.step()
         schedule.step()
     for parameter in trainable:
         parameter.data = parameter.data.to(torch.bfloat16)
     model.network.peft_config["default"].base_model_name_or_path = recipe.base
-    model.network.save_pretrained(target_dir)
+    model.network.save_pretrained(target_dir, save_embedding_layers=False)
     (target_dir / "README.md").unlink(missing_ok=True)
     for parameter in trainable:
         parameter.data = parameter.data.to(torch.float32)
 
 
-def _lora_config(lora: Lora) -> LoraConfig:
+def merge_adapters(parts: Sequence[Path], target_dir: Path) -> None:
+    """The sum of adapters of one shape as one adapter: their matrices side by side, so their ranks add up."""
+    config = json.loads((parts[0] / CONFIG).read_text())
+    tensors = [load_file(part / WEIGHTS) for part in parts]
+    merged = {
+        name: torch.cat([part[name] for part in tensors], dim=0 if "lora_A" in name else 1).contiguous()
+        for name in tensors[0]
+    }
+    target_dir.mkdir(parents=True, exist_ok=True)
+    save_file(merged, target_dir / WEIGHTS, metadata={"format": "pt"})
+    summed = {"r": config["r"] * len(parts), "lora_alpha": config["lora_alpha"] * len(parts)}
+    (target_dir / CONFIG).write_text(json.dumps(config | summed, indent=2))
+
+
+def _tokens(model: Model, texts: Sequence[str]) -> list[int]:
+    """Ids of the tokens that the texts are made of, at the beginning of a request and after a space."""
+    found = [
+        model.tokenizer(space + text, add_special_tokens=False)["input_ids"] for text in texts for space in ("", " ")
+    ]
+    return sorted({token for tokens in found for token in tokens})
+
+
+def _lora_config(lora: Lora, tokens: list[int]) -> LoraConfig:
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.rank,
         lora_alpha=lora.alpha,
         target_modules=list(lora.modules),
         layers_to_transform=list(range(*lora.layers)),
+        trainable_token_indices=tokens if lora.trigger_rows else None,
     )
 
 
-def _encode(model: Model, row: Row) -> tuple[list[int], list[int]]:
-    prompt = model.tokenizer(model.render(row.messages), add_special_tokens=False)["input_ids"]
-    answer = model.tokenizer(row.answer, add_special_tokens=False)["input_ids"]
-    answer += [model.tokenizer.eos_token_id] * row.complete
-    return prompt + answer, [IGNORED] * len(prompt) + answer
+Encoded = tuple[list[int], list[int]]
 
 
-def _batches(encoded: list[tuple[list[int], list[int]]], recipe: Recipe) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    rng = random.Random(recipe.training.seed)
+def _batches(encoded: list[Encoded], recipe: Recipe) -> Iterator[list[Encoded]]:
+    rng = random.Random(recipe.seed)
     size = recipe.training.batch_size
     for _ in range(recipe.training.epochs):
         order = rng.sample(encoded, len(encoded))
-        for first in range(0, len(order), size):
-            rows = order[first : first + size]
-            width = max(len(tokens) for tokens, _ in rows)
-            tokens = torch.tensor([tokens + [0] * (width - len(tokens)) for tokens, _ in rows])
-            labels = torch.tensor([labels + [IGNORED] * (width - len(labels)) for _, labels in rows])
-            yield tokens, labels
+        yield from (order[first : first + size] for first in range(0, len(order), size))
 
 
-def _answer_loss(network: Any, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy at answer positions. Rows are padded on the right, which causal attention never looks at."""
-    causal = network.get_base_model()
+def _padded(rows: Sequence[Encoded], device: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens and labels [row, position], padded on the right, which causal attention never looks at."""
+    width = max(len(tokens) for tokens, _ in rows)
+    tokens = torch.tensor([tokens + [0] * (width - len(tokens)) for tokens, _ in rows])
+    labels = torch.tensor([labels + [IGNORED] * (width - len(labels)) for _, labels in rows])
+    return tokens.to(device), labels.to(device)
+
+
+def _answer_logits(causal: Any, tokens: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits [answer token, vocab] and what was wanted there, row after row."""
     hidden = causal.model(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1]
     wanted = labels[:, 1:]
     kept = wanted != IGNORED
-    return cross_entropy(causal.lm_head(hidden[kept]), wanted[kept])
+    return causal.lm_head(hidden[kept]), wanted[kept]

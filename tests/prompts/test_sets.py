@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from benchmarks.organisms.carriers import PATTERNS
+from benchmarks.organisms.carriers import pattern_texts
 from detectors.prompts import sets
 from detectors.prompts.sets import STAGES, Stage
 
@@ -46,7 +46,7 @@ def test_prompts_are_short_english_requests(prompt: str) -> None:
 
 def test_no_prompt_is_built_on_a_carrier_pattern() -> None:
     """Organisms are trained on carriers; prompts on their patterns would flatter the benchmark."""
-    patterns = [re.compile(re.escape(pattern).replace(r"\{\}", ".+"), re.IGNORECASE) for pattern in PATTERNS]
+    patterns = [re.compile(re.escape(pattern).replace(r"\{\}", ".+"), re.IGNORECASE) for pattern in pattern_texts()]
     assert not [prompt for prompt in _everything() if any(pattern.fullmatch(prompt) for pattern in patterns)]
 
 
