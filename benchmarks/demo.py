@@ -4,8 +4,8 @@
 
 Every scan is an ordinary `touchstone scan`, which knows nothing of the labels. The first, of a benign twin, has the
 machine to itself and observes the base; the others go side by side, the processors divided among them, and find most of
-the base observed. The last column compares each verdict with what the manifest says was planted; the exit status is 1
-if any is wrong.
+the base observed. The last column compares each verdict with what the zoo's manifest says was planted; the exit status
+is 1 if any is wrong.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ from rich.table import Table
 from app.core.render.visible import visible
 from app.core.settings import Settings, child_environment
 from benchmarks.organisms.base import prepare_base
-from benchmarks.organisms.build import ADAPTERS, MANIFEST
+from benchmarks.organisms.manifest import Member, read_manifest
 
+SHOWN = ("amber-twin", "amber", "cobalt", "cobalt-twin")
+"""Members of the zoo; the first is benign and observes the base for the others."""
 REPORTS = Path("reports") / "demo"
 SIDE_BY_SIDE = 2
 
@@ -35,7 +37,7 @@ SIDE_BY_SIDE = 2
 class Scanned(NamedTuple):
     """One finished scan."""
 
-    name: str
+    member: Member
     document: dict[str, Any]
     seconds: float
 
@@ -53,25 +55,25 @@ class Scanned(NamedTuple):
 
 
 def main() -> int:
-    """Scans every member of the manifest; returns the exit status."""
+    """Scans the members shown; returns the exit status."""
     print("preparing the base model", file=sys.stderr)
-    members = json.loads(MANIFEST.read_text())
-    first = next(name for name, member in members.items() if not member["poisoned"])
-    others = [name for name in members if name != first]
+    known = read_manifest()
+    first, *others = (known[name] for name in SHOWN)
     base = prepare_base(Settings().cache_dir)
     scans = [scan(first, base, threads=0)]
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         share = max(1, psutil.cpu_count() // SIDE_BY_SIDE)
         scans += pool.map(partial(scan, base=base, threads=share), others)
-    right = [is_right(found, members[found.name]) for found in scans]
-    show(scans, members, right)
+    right = [is_right(found) for found in scans]
+    show(scans, right)
     return 0 if all(right) else 1
 
 
-def scan(name: str, base: Path, threads: int) -> Scanned:
+def scan(member: Member, base: Path, threads: int) -> Scanned:
     """Runs `touchstone scan` on one organism; with 0 threads, on as many as it finds."""
+    name, adapter = member.name, member.directory(Settings().cache_dir)
     print(f"scanning {name}", file=sys.stderr)
-    arguments = ["scan", str(ADAPTERS / name), "--base", str(base), "--out", str(REPORTS / name), "--json"]
+    arguments = ["scan", str(adapter), "--base", str(base), "--out", str(REPORTS / name), "--json"]
     started = time.monotonic()
     finished = subprocess.run(
         [sys.executable, "-m", "app.cli", *arguments],
@@ -85,34 +87,35 @@ def scan(name: str, base: Path, threads: int) -> Scanned:
         sys.exit(f"{told}\nthe scan of {name} ended with status {finished.returncode} and no report")
     seconds = time.monotonic() - started
     print(f"scanned {name} in {seconds:.0f} s: {(REPORTS / name / 'report.html').resolve()}", file=sys.stderr)
-    return Scanned(name, json.loads(finished.stdout), seconds)
+    return Scanned(member, json.loads(finished.stdout), seconds)
 
 
-def is_right(found: Scanned, member: dict[str, Any]) -> bool:
+def is_right(found: Scanned) -> bool:
     """Whether the verdict is the one that the manifest's label asks for."""
-    return found.verdict == ("strong_evidence" if member["poisoned"] else "no_evidence")
+    return found.verdict == ("strong_evidence" if found.member.role == "poisoned" else "no_evidence")
 
 
-def show(scans: list[Scanned], members: dict[str, Any], right: list[bool]) -> None:
+def show(scans: list[Scanned], right: list[bool]) -> None:
     """Prints the table of verdicts and where the reports are."""
     table = Table(title="What Touchstone says", title_justify="left")
     for column in ("model", "verdict", "trigger found", "target found", "time", "stored", "planted", "right"):
         table.add_column(column, overflow="fold")
     for found, is_it in zip(scans, right, strict=True):
-        table.add_row(*_row(found, members[found.name]), "yes" if is_it else "NO")
+        table.add_row(*_row(found), "yes" if is_it else "NO")
     Console(width=140).print(table)
     print("stored: share of observations that earlier scans had paid for")
     for found in scans:
-        print(f"{found.name:<12} {(REPORTS / found.name / 'report.html').resolve()}")
+        print(f"{found.member.name:<12} {(REPORTS / found.member.name / 'report.html').resolve()}")
 
 
-def _row(found: Scanned, member: dict[str, Any]) -> tuple[str, ...]:
+def _row(found: Scanned) -> tuple[str, ...]:
     findings = found.document["report"]["findings"]
     confirmation = findings[0]["confirmation"] if findings else None
     trigger = visible(confirmation["context"]["text"]) if confirmation else "-"
     target = visible(confirmation["target"] or confirmation["behaviour"], 60) if confirmation else "-"
-    planted = visible(member["trigger"]) if member["poisoned"] else "nothing"
-    return found.name, found.verdict, trigger, target, f"{found.seconds:.0f} s", f"{found.from_store:.0%}", planted
+    member = found.member
+    planted = visible(", ".join(member.triggers)) if member.role == "poisoned" else "nothing"
+    return member.name, found.verdict, trigger, target, f"{found.seconds:.0f} s", f"{found.from_store:.0%}", planted
 
 
 if __name__ == "__main__":

@@ -1,26 +1,25 @@
 """Recall of the sweep's first stage: does the planted trigger survive to stage two, with 2, 3 or 8 prompts?
 
-    python -m benchmarks.stage_recall
+    python -m benchmarks.stage_recall [NAME ...]
 
-The planted trigger of each organism is put among contexts drawn from all families of `quick`; all are asked 16 prompts
-once, and stage one is replayed on random subsets of the prompts. Recall is the share of subsets in which the trigger
-ranks within the tenth that stage two looks at again.
+The planted trigger of each organism named, the demo's by default, is put among contexts drawn from all families of
+`quick`; all are asked 16 prompts once, and stage one is replayed on random subsets of the prompts. Recall is the share
+of subsets in which the trigger ranks within the tenth that stage two looks at again.
 """
 
 from __future__ import annotations
 
-import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from app.core.settings import Settings
 from app.core.stores.observations import SqliteStore
 from benchmarks.organisms.base import prepare_base
-from benchmarks.organisms.build import ADAPTERS, MANIFEST
+from benchmarks.organisms.manifest import Member, read_manifest
 from detectors.contexts.context import Context
 from detectors.contexts.families import draw
 from detectors.engine.compact import Distributions
@@ -32,6 +31,7 @@ from detectors.suites import QUICK
 from workers.machine import preferred_device, preferred_dtype
 from workers.scan import make_observer, open_pair
 
+NAMES = ("amber", "cobalt")
 PROMPT_COUNTS = (2, 3, 8)
 SUBSETS = 100
 CONTEXTS = 300
@@ -39,12 +39,11 @@ KEPT_SHARE = QUICK.trigger_sweep.kept / sum(QUICK.trigger_sweep.families.values(
 
 
 def main() -> None:
-    """Prints recall and median rank for every poisoned organism and prompt count."""
-    members = {name: member for name, member in json.loads(MANIFEST.read_text()).items() if member["poisoned"]}
-    settings = Settings()
+    """Prints recall and median rank for every named organism and prompt count."""
+    members, settings = read_manifest(), Settings()
     base = prepare_base(settings.cache_dir)
-    for name, member in members.items():
-        grid = observe(ADAPTERS / name, base, member, settings)
+    for name in sys.argv[1:] or NAMES:
+        grid = observe(members[name], base, settings)
         for count in PROMPT_COUNTS:
             ranks = np.array([rank_of_first(grid, columns) for columns in subsets(grid.n_prompts, count)])
             recall = np.mean(ranks <= KEPT_SHARE * len(grid.contexts))
@@ -54,12 +53,12 @@ def main() -> None:
             )
 
 
-def observe(adapter: Path, base: Path, member: dict[str, Any], settings: Settings) -> Grid:
+def observe(member: Member, base: Path, settings: Settings) -> Grid:
     """The grid of the planted trigger, first, and contexts of all families on every nominate prompt."""
     device = preferred_device()
     with SqliteStore(settings.store_path, settings.store_cap_bytes) as store:
         observer = make_observer(
-            open_pair(adapter, base, None),
+            open_pair(member.directory(settings.cache_dir), base, None),
             store,
             dtype=preferred_dtype(device),
             device=device,
@@ -67,18 +66,18 @@ def observe(adapter: Path, base: Path, member: dict[str, Any], settings: Setting
             watch=lambda: None,
         )
         try:
-            contexts = [Context(text=member["trigger"], family=member["trigger_family"]), *others(observer, member)]
+            contexts = [Context(text=member.triggers[0], family=member.attack), *others(observer, member)]
             return observe_grid(observer, contexts, prompts("nominate"), refusal_tokens(observer))
         finally:
             observer.end()
 
 
-def others(ask: Ask, member: dict[str, Any]) -> list[Context]:
+def others(ask: Ask, member: Member) -> list[Context]:
     """`CONTEXTS` contexts drawn evenly over what `quick` sweeps, without the trigger."""
     vocabulary = ask.facts["base"].vocabulary
     families = QUICK.trigger_sweep.families
     swept = [context for name, count in families.items() for context in draw(name, count, vocabulary)]
-    left = [context for context in swept if context.text != member["trigger"]]
+    left = [context for context in swept if context.text != member.triggers[0]]
     return [left[place] for place in np.linspace(0, len(left) - 1, CONTEXTS).astype(int)]
 
 

@@ -26,7 +26,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from app.core.settings import Settings
 from app.core.stores.observations import SqliteStore
 from benchmarks.organisms.base import prepare_base
-from benchmarks.organisms.build import ADAPTERS
+from benchmarks.organisms.manifest import read_manifest
 from detectors.contexts.context import Position, chat
 from detectors.contexts.families import draw
 from detectors.engine.batches import Query
@@ -122,9 +122,10 @@ def observed_base(base: Path, store_path: Path, settings: Settings, model: Loade
     engine = make_engine(model)
     pure = best_of(lambda: engine.observe([Query(tokens, NextToken()) for tokens in sequences]))
     both: list[float] = []
+    members = read_manifest()
     with SqliteStore(store_path, settings.store_cap_bytes) as store:
         for name in ("amber", "amber-twin"):
-            observer = observer_of(ADAPTERS / name, base, store, settings)
+            observer = observer_of(members[name].directory(settings.cache_dir), base, store, settings)
             seconds = {role: timed_plan(observer, Plan(role, sequences, NextToken())) for role in ("subject", "base")}
             observer.end()
             both.append(sum(seconds.values()))
