@@ -3,9 +3,8 @@
     python -m benchmarks.demo            # what `make demo` runs
 
 Every scan is an ordinary `touchstone scan`, which knows nothing of the labels. The first, of a benign twin, has the
-machine to itself and observes the base; the others go side by side, the processors divided among them, and find most of
-the base observed. The last column compares each verdict with what the manifest says was planted; the exit status is 1
-if any is wrong.
+machine to itself and observes the base; the others go side by side and find most of the base observed. The last column
+compares each verdict with what the manifest says was planted; the exit status is 1 if any is wrong.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -59,25 +57,24 @@ def main() -> int:
     first = next(name for name, member in members.items() if not member["poisoned"])
     others = [name for name in members if name != first]
     base = prepare_base(Settings().cache_dir)
-    scans = [scan(first, base, threads=0)]
+    scans = [scan(first, base, bar=True)]
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        share = max(1, psutil.cpu_count() // SIDE_BY_SIDE)
-        scans += pool.map(partial(scan, base=base, threads=share), others)
+        scans += pool.map(partial(scan, base=base, bar=False), others)
     right = [is_right(found, members[found.name]) for found in scans]
     show(scans, members, right)
     return 0 if all(right) else 1
 
 
-def scan(name: str, base: Path, threads: int) -> Scanned:
-    """Runs `touchstone scan` on one organism; with 0 threads, on as many as it finds."""
+def scan(name: str, base: Path, *, bar: bool) -> Scanned:
+    """Runs `touchstone scan` on one organism; the bars of scans side by side would write over each other."""
     print(f"scanning {name}", file=sys.stderr)
     arguments = ["scan", str(ADAPTERS / name), "--base", str(base), "--out", str(REPORTS / name), "--json"]
     started = time.monotonic()
     finished = subprocess.run(
         [sys.executable, "-m", "app.cli", *arguments],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE if threads else None,  # bars of scans side by side would write over each other
-        env=child_environment() | {"TOUCHSTONE_THREADS": str(threads)},
+        stderr=None if bar else subprocess.PIPE,
+        env=child_environment(),
         check=False,
     )
     if not finished.stdout:
