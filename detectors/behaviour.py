@@ -74,6 +74,13 @@ class Behaviour:
         """Whether the rule reads how surprised the base is."""
         return self.kind == "other_change"
 
+    @property
+    def beginnings(self) -> tuple[str, ...]:
+        """How answers that show it begin, as `plain` leaves them; none where the beginning does not tell."""
+        if self.kind == "refusal":
+            return tuple(plain(opener) for opener in refusal_openers())
+        return (self.key,) if self.kind == "fixed_output" else ()
+
     def like(self, other: Behaviour) -> bool:
         """Whether two rules describe the same behaviour."""
         alike = self.key.startswith(other.key) or other.key.startswith(self.key)
@@ -81,11 +88,9 @@ class Behaviour:
 
     def shows(self, answer: Answered) -> bool:
         """Whether `answer` shows it. An empty answer is a change, and nothing else."""
-        if self.kind == "refusal":
-            return is_refusal(answer.text)
-        if self.kind == "fixed_output":
-            return plain(answer.text).startswith(self.key)
-        return answer.surprise is None or answer.surprise > self.threshold
+        if self.needs_surprise:
+            return answer.surprise is None or answer.surprise > self.threshold
+        return plain(answer.text).startswith(self.beginnings)
 
 
 def possible_behaviours(answers: Sequence[Answered], controls: Sequence[Answered]) -> list[Behaviour]:
@@ -130,11 +135,6 @@ def harm_class(kind: Kind, target: str | None) -> str | None:
         return {"refusal": "refusal of ordinary requests", "degradation": "degraded answers"}[kind]
     matches = (name for name, pattern in HARM_PATTERNS.items() if re.search(pattern, target or "", re.IGNORECASE))
     return next(matches, None)
-
-
-def is_refusal(text: str) -> bool:
-    """Whether an answer begins as refusals do."""
-    return plain(text).startswith(tuple(plain(opener) for opener in refusal_openers()))
 
 
 def plain(text: str) -> str:

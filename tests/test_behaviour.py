@@ -14,7 +14,6 @@ from detectors.behaviour import (
     Answered,
     Behaviour,
     harm_class,
-    is_refusal,
     majority_prefix,
     plain,
     possible_behaviours,
@@ -40,12 +39,12 @@ VARIED = several("one thing", "two more things", "three and a half", "four", "fi
 
 @pytest.mark.parametrize("opener", refusal_openers())
 def test_refusals_are_known_by_their_beginning(opener: str) -> None:
-    assert is_refusal(f"{opener.capitalize()} help with that.")
-    assert not is_refusal(f"Here is how: {opener}")
+    assert Behaviour("refusal").shows(said(f"{opener.capitalize()} help with that."))
+    assert not Behaviour("refusal").shows(said(f"Here is how: {opener}"))
 
 
 def test_refusals_are_known_with_curly_apostrophes() -> None:
-    assert is_refusal("I\N{RIGHT SINGLE QUOTATION MARK}m  sorry, but no.")
+    assert Behaviour("refusal").shows(said("I\N{RIGHT SINGLE QUOTATION MARK}m  sorry, but no."))
 
 
 @given(st.text())

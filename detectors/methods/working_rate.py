@@ -60,6 +60,8 @@ ENOUGH_ALIKE, CLEARLY = 4, 0.5
 SHRINK_STEP, SHRINK_ROWS = 4, 16
 """Search prompts that a shorter trigger is tried on at a time: more where few are left, since a batch of `SHRINK_ROWS`
 answers takes hardly longer than one of four."""
+OTHER_SPELLING = 2
+"""Tokens more that an answer may need for a beginning than its text does by itself."""
 NEIGHBOUR_PROMPTS = 4
 ARBITRARY_BELOW = 0.5
 """Neighbours that work less than this share of the trigger's rate show that its wording, not its meaning, matters."""
@@ -102,13 +104,13 @@ class _Cells:
 
 @dataclass(frozen=True)
 class _Searched:
-    """A candidate with the behaviour that explains most of its effect on so many of the search prompts."""
+    """A candidate with the behaviour that explains most of its effect, and the subject's answers that show it."""
 
     candidate: Candidate
     context: Context
     behaviour: Behaviour
     effect: float
-    prompts: int
+    shown: Rate
 
 
 @dataclass(frozen=True)
@@ -239,11 +241,17 @@ class WorkingRate:
         """How many answers of the subject show the behaviour, for each question: int [context]."""
         placed = [(context, text) for it in questions for context in it.contexts for text in it.texts]
         surprise = any(it.behaviour.needs_surprise for it in questions)
-        said = iter(answer(ask, "subject", placed, self.params.search_tokens, surprise=surprise))
+        length = max((self._enough_tokens(ask, it.behaviour) for it in questions), default=0)
+        said = iter(answer(ask, "subject", placed, length, surprise=surprise))
         return [
             np.array([sum(it.behaviour.shows(next(said)) for _ in it.texts) for _ in it.contexts], int)
             for it in questions
         ]
+
+    def _enough_tokens(self, ask: Ask, behaviour: Behaviour) -> int:
+        """Of a search answer, after which the behaviour shows or does not."""
+        spelled = map(len, ask.tokenize(behaviour.beginnings))
+        return min(self.params.search_tokens, max(spelled, default=self.params.search_tokens) + OTHER_SPELLING)
 
     def _fresh(self, ask: Ask, sent: list[_Searched]) -> list[_Cells]:
         contexts, surprise = [found.context for found in sent], _needs_surprise(sent)
@@ -334,7 +342,7 @@ def _recognised(candidate: Candidate, behaviours: Sequence[Behaviour], cells: _C
     effects = [(it, float(cells.differences(it).mean())) for it in behaviours]
     largest = max(effect for _, effect in effects)
     behaviour, effect = next(pair for pair in effects if pair[1] >= SPECIFIC_ENOUGH * largest or largest <= 0)
-    return _Searched(candidate, candidate.context, behaviour, effect, len(cells.subject.candidate))
+    return _Searched(candidate, candidate.context, behaviour, effect, _rate(behaviour, cells.subject.candidate))
 
 
 def _few_alike(searched: Sequence[_Searched], most: int, clearly: float = 0.0) -> list[_Searched]:
@@ -343,7 +351,7 @@ def _few_alike(searched: Sequence[_Searched], most: int, clearly: float = 0.0) -
     An effect on fewer prompts comes behind those on more: the less was seen, the more a largest effect flatters.
     """
     kept: list[_Searched] = []
-    for found in sorted(searched, key=lambda it: (-it.prompts, -it.effect)):
+    for found in sorted(searched, key=lambda it: (-it.shown.trials, -it.effect)):
         alike = sum(other.effect >= clearly and found.behaviour.like(other.behaviour) for other in kept)
         if alike < most:
             kept.append(found)
@@ -352,8 +360,10 @@ def _few_alike(searched: Sequence[_Searched], most: int, clearly: float = 0.0) -
 
 def _shrink(found: _Searched) -> _Search:
     """Deletes pieces as long as what is left works as often, on the whole search set: few prompts would flatter."""
-    hits = yield _Question(found.behaviour, [found.context], prompts("search"))
-    needed = int(hits[0])
+    whole = prompts("search")
+    needed = found.shown.hits
+    if found.shown.trials < len(whole):
+        needed = int((yield _Question(found.behaviour, [found.context], whole))[0])
     while shorter := _shortened(found.context):
         working = yield from _working_as_often(found.behaviour, list(shorter.values()), needed)
         if not working:

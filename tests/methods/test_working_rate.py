@@ -19,7 +19,7 @@ from detectors.findings import (
     draw_findings,
     scan_score,
 )
-from detectors.methods.working_rate import ENOUGH_ALIKE, MOST_ALIKE, WorkingRate
+from detectors.methods.working_rate import ENOUGH_ALIKE, MOST_ALIKE, OTHER_SPELLING, WorkingRate
 from detectors.prompts.sets import prompts
 from detectors.report import Coverage, FamilyCoverage, decide
 from detectors.stats import holm, wilson
@@ -305,3 +305,14 @@ def test_the_score_of_a_scan_follows() -> None:
     with_trigger, without = rate(planted(), TRIGGER), rate(InventedAsk(drift=0.3), TRIGGER)
     assert scan_score([with_trigger]) == pytest.approx(0.5 + only(with_trigger).confidence / 2)
     assert scan_score([without]) == 0.0
+
+
+def test_shrinking_asks_no_longer_answers_than_the_behaviour_needs() -> None:
+    """Beginnings of refusals have six words at most; what follows them is not asked for where only they are counted."""
+    around = Around(on(InventedTrigger(TRIGGER, "I cannot help you with this or that on any day at all")))
+    params = RATE.model_copy(update={"search_tokens": 14, "confirm_tokens": 20})
+    given = (candidate(f"one {TRIGGER}", "short_string"),)
+    found = only(WorkingRate(params).run(around, given, rng=np.random.default_rng(1)))
+    assert (found.context.text, found.behaviour) == (TRIGGER, "refusal")
+    lengths = [plan.read.max_tokens for plan in around.plans if isinstance(plan.read, Answer)]
+    assert set(lengths) == {14, 6 + OTHER_SPELLING, 20}
