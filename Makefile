@@ -10,10 +10,11 @@ SERVICE := .venv/.service
 TOOLS := .venv/.tools
 SERVE_ARGS ?=
 SERVICE_ARGS ?=
+DETECTION_ARGS ?=
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test test-faults browser postgresql check check-docker format bench-throughput bench-service zoo organisms clean
+.PHONY: help install demo serve test test-faults browser postgresql check check-docker format bench-throughput bench-service bench-detection zoo organisms clean
 
 help:  ## explain every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +87,9 @@ bench-throughput: $(INSTALLED)  ## time the engine against plain transformers an
 
 bench-service: $(SERVICE)  ## measure the service under load, by real processes (SERVICE_ARGS=--quick); wants an idle machine
 	@$(BIN)/python -m benchmarks.service $(SERVICE_ARGS)
+
+bench-detection: install  ## scan the zoo and write docs/benchmark.md; hours, resumable (DETECTION_ARGS=--subset: half an hour)
+	@$(BIN)/python -m benchmarks.detection $(DETECTION_ARGS)
 
 zoo: organisms  ## the same as `organisms`
 
