@@ -16,7 +16,10 @@ from app.core.scanning import Calibrated, Job
 @click.command()
 @click.argument("base", type=click.Path(path_type=Path))
 @click.option(
-    "--adapters", required=True, type=click.Path(path_type=Path), help="Directory with benign adapters in it."
+    "--adapters",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Directory with benign adapters in it.",
 )
 @click.option("--base-name", help="Name that adapters know the base by, where it is not the directory's.")
 @click.option(
@@ -36,7 +39,7 @@ def calibrate(
         task="calibrate",
         base=model_directory(base, "BASE"),
         base_name=base_name,
-        adapters=model_directory(adapters, "--adapters"),
+        adapters=str(adapters.absolute()),
         out=str(out.absolute()),
         dtype=dtype,
         device=device,
