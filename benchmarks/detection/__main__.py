@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def chosen(members: Sequence[Member], names: Sequence[str], *, small: bool, sealed: bool) -> list[Member]:
-    """Members to scan: of the sealed split with `sealed` and only then, none whose attack failed."""
+    """Members to scan: of the sealed split with `sealed` and only then, none whose attack failed; the bank last."""
     unknown = sorted(set(names) - {member.name for member in members})
     if unknown:
         sys.exit(f"`--members` must name members of the manifest, got {', '.join(unknown)}")
@@ -67,7 +67,7 @@ def chosen(members: Sequence[Member], names: Sequence[str], *, small: bool, seal
     if len(kept) < len(set(names)):
         left_out = sorted(set(names) - {member.name for member in kept})
         sys.exit(f"not scanned: {', '.join(left_out)}; sealed members need `--sealed`, failed ones are excluded")
-    return subset(kept) if small else kept
+    return subset(kept) if small else sorted(kept, key=lambda it: it.split == "bank")
 
 
 def _scan(members: Sequence[Member], suite: Suite, settings: Settings) -> None:

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = ("detectors", "workers", "benchmarks/detection/baselines.py")
 """What influences results; commits elsewhere leave them valid."""
 SHORT = 16
-"""Digits of a digest that name a file."""
+"""Digits of a digest that name a file, or a member's directory."""
 
 Stored = TypeVar("Stored", bound=BaseModel)
 

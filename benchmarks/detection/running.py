@@ -18,7 +18,7 @@ from pathlib import Path
 from app.core.settings import Settings
 from app.core.stores.observations import SqliteStore
 from benchmarks.detection.baselines import baselines
-from benchmarks.detection.results import Cost, Result, code_version, results_dir
+from benchmarks.detection.results import SHORT, Cost, Result, code_version, results_dir
 from benchmarks.organisms.base import BASE_NAME, prepare_base
 from benchmarks.organisms.manifest import HERE, Member
 from detectors.errors import TouchstoneError
@@ -28,8 +28,6 @@ from workers.machine import preferred_device, preferred_dtype
 from workers.observer import Observer
 from workers.scan import make_observer, open_pair, scan
 
-SHORT = 16
-"""Digits of a member's digest that name its directory."""
 STORE_CAP_BYTES = 32 * 2**30
 SUBSET = {"strong": 2, "weak": 1, "benign": 3}
 """Members of each stratum in the part that takes half an hour."""
