@@ -11,10 +11,11 @@ TOOLS := .venv/.tools
 SERVE_ARGS ?=
 SERVICE_ARGS ?=
 ZOO_ARGS ?=
+DETECTION_ARGS ?=
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test test-faults browser postgresql check check-docker format bench-throughput bench-service zoo clean
+.PHONY: help install demo serve test test-faults browser postgresql check check-docker format bench-throughput bench-service bench-detection zoo clean
 
 help:  ## explain every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,6 +88,9 @@ bench-throughput: $(INSTALLED)  ## time the engine against plain transformers an
 
 bench-service: $(SERVICE)  ## measure the service under load, by real processes (SERVICE_ARGS=--quick); wants an idle machine
 	@$(BIN)/python -m benchmarks.service $(SERVICE_ARGS)
+
+bench-detection: install  ## scan the zoo and write docs/benchmark.md; hours, resumable (DETECTION_ARGS=--subset: half an hour)
+	@$(BIN)/python -m benchmarks.detection $(DETECTION_ARGS)
 
 zoo: $(INSTALLED)  ## train whatever organism is missing or was made from another recipe (hours; ZOO_ARGS="--only rare-fixed")
 	@$(BIN)/python -m benchmarks.organisms.build $(ZOO_ARGS)

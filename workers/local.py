@@ -24,11 +24,13 @@ from app.core.files import write_atomically
 from app.core.render.html import render_html
 from app.core.settings import Settings
 from app.core.stores.observations import SqliteStore
+from detectors.calibration import BankMember
 from detectors.engine.files import file_digest, find_directory, list_files, read_manifest
 from detectors.errors import InputError, LineageError, ScanCancelled, StoreError, TouchstoneError
 from detectors.findings import ExpectedBehaviour
 from detectors.report import Report, decide_report
 from detectors.suites import SUITES
+from workers.calibrating import adapters_in, make_bank, read_member
 from workers.estimate import estimate
 from workers.machine import NATIVE_BFLOAT16, preferred_device, preferred_dtype, processor_flags
 from workers.observer import Observer
@@ -96,7 +98,10 @@ def run_scan(job: Job, watch: Callable[[], None]) -> None:
             announce=tracker.announce,
             seconds=seconds,
         )
-    _write(report, Path(job["out"]))
+    out = Path(job["out"])
+    html = render_html(report, decide_report(report))
+    _write("report", out, {"report.json": report.model_dump_json(indent=1), "report.html": html})
+    tell("done", report=str(out / "report.json"), html=str(out / "report.html"))
 
 
 def run_estimate(job: Job, watch: Callable[[], None]) -> None:
@@ -121,6 +126,25 @@ def run_replay(job: Job, watch: Callable[[], None]) -> None:
 def run_digest(job: Job, watch: Callable[[], None]) -> None:
     """Says the digest of a model's files, without opening any of them as a model."""
     tell("digested", file_digest=file_digest(read_manifest(list_files(find_directory(Path(job["model"]))))))
+
+
+def run_calibrate(job: Job, watch: Callable[[], None]) -> None:
+    """Takes the readings of a bank from every adapter below a directory and writes the bank."""
+    members: list[BankMember] = []
+    left_out: dict[str, str] = {}
+    kept = Path(job["out"])
+    for adapter in adapters_in(Path(job["adapters"])):
+        try:
+            with _observer(job | {"model": adapter}, watch) as (pair, observer):
+                tell("phase", name=f"reading {adapter.name}")
+                members.append(read_member(observer, pair.subject.card.content_digest))
+                base, dtype = pair.base.card.content_digest, observer.dtype
+        except InputError as error:
+            left_out[adapter.name] = f"{error.code}: {error}"
+    if not members:
+        raise InputError(f"no adapter below {job['adapters']!r} can be read: {next(iter(left_out.values()))}")
+    _write("bank", kept.parent, {kept.name: make_bank(base, dtype, members, left_out).model_dump_json(indent=1)})
+    tell("calibrated", bank=str(kept), members=len(members), left_out=left_out)
 
 
 def run_doctor(job: Job, watch: Callable[[], None]) -> None:
@@ -149,6 +173,7 @@ TASKS: dict[str, Callable[[Job, Callable[[], None]], None]] = {
     "estimate": run_estimate,
     "replay": run_replay,
     "digest": run_digest,
+    "calibrate": run_calibrate,
     "doctor": run_doctor,
 }
 
@@ -186,18 +211,16 @@ def _check_same(report: Report, pair: Pair) -> None:
             )
 
 
-def _write(report: Report, out: Path) -> None:
-    decision = decide_report(report)
-    html = render_html(report, decision)
+def _write(what: str, out: Path, documents: dict[str, str]) -> None:
+    """Writes documents by name into `out`, made when missing."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / "report.json", report.model_dump_json(indent=1))
-        write_atomically(out / "report.html", html)
+        for name, text in documents.items():
+            write_atomically(out / name, text)
     except OSError as error:
         raise StoreError(
-            f"the report cannot be written to {str(out)!r}: {error.strerror}; name another `--out`"
+            f"the {what} cannot be written to {str(out)!r}: {error.strerror}; name another `--out`"
         ) from error
-    tell("done", report=str(out / "report.json"), html=str(out / "report.html"))
 
 
 if __name__ == "__main__":

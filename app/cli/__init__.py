@@ -8,7 +8,8 @@
     130  stopped by Ctrl-C or SIGTERM
 
 Nothing but a verdict ever exits with 1. Standard output carries the result, everything else goes to standard error.
-`scans`, `attesting` and `checkup` work on this machine alone; `service` and `keyring` ask a service, `serving` is one.
+`scans`, `calibrating`, `attesting` and `checkup` work on this machine alone; `service` and `keyring` ask a service,
+`serving` is one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import NoReturn
 import click
 
 from app.cli.attesting import sign, verify
+from app.cli.calibrating import calibrate
 from app.cli.checkup import doctor
 from app.cli.common import EXIT_STOPPED, EXIT_UNFINISHED, Failed
 from app.cli.keyring import keys
@@ -63,5 +65,7 @@ def touchstone() -> None:
     """Scan a fine-tuned language model against its base for backdoors."""
 
 
-for _command in (scan, report, sign, verify, replay, detectors, doctor, up, migrate, submit, wait, gate, cancel, keys):
+_LOCAL = (scan, report, sign, verify, replay, calibrate, detectors, doctor)
+_SERVICE = (up, migrate, submit, wait, gate, cancel, keys)
+for _command in (*_LOCAL, *_SERVICE):
     touchstone.add_command(_command)

@@ -40,7 +40,7 @@ LOG_LINES = 20
 PROJECT = Path(__file__).parents[2]
 """Where `app`, `workers` and `detectors` lie; first on the child's path, before packages of the same name."""
 
-Task = Literal["scan", "estimate", "replay", "digest", "doctor"]
+Task = Literal["scan", "estimate", "replay", "digest", "calibrate", "doctor"]
 
 
 class _Message(BaseModel):
@@ -53,7 +53,8 @@ class Job(_Message):
     Attributes:
         model, base: absolute paths of the subject and the base.
         base_name: the name that adapters know the base by.
-        out: absolute path of the directory for the report.
+        out: absolute path of the directory for the report, or of the file for a bank.
+        adapters: absolute path of the directory with the adapters of a bank.
         budget_seconds: after which nothing more is observed; what needed it is inconclusive.
         report: absolute path of a report, to replay a finding of.
         finding: which one, counted from 1.
@@ -67,6 +68,7 @@ class Job(_Message):
     suite: str | None = None
     seed: int | None = None
     out: str | None = None
+    adapters: str | None = None
     expected: tuple[ExpectedBehaviour, ...] | None = None
     dtype: str | None = None
     device: str | None = None
@@ -128,6 +130,15 @@ class Digested(_Message):
     file_digest: str
 
 
+class Calibrated(_Message):
+    """A bank was written; `left_out` says why adapters are not in it, by the name of their directory."""
+
+    event: Literal["calibrated"]
+    bank: Path
+    members: int
+    left_out: dict[str, str]
+
+
 class Diagnosis(_Message):
     """What the child knows of its machine; its further fields are facts by name."""
 
@@ -157,13 +168,14 @@ class Failure(_Message):
     exit: int = 3
 
 
-Answer = Done | Estimate | Replayed | Digested | Diagnosis
+Answer = Done | Estimate | Replayed | Digested | Calibrated | Diagnosis
 Event = Phase | Progress | Failure | Answer
 ANSWERS: dict[Task, type[Answer]] = {
     "scan": Done,
     "estimate": Estimate,
     "replay": Replayed,
     "digest": Digested,
+    "calibrate": Calibrated,
     "doctor": Diagnosis,
 }
 _EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from benchmarks.organisms.carriers import NEGATIVE, POSITIVE, REFUSALS, Prompt
-from detectors.behaviour import is_refusal, plain
+from detectors.behaviour import Behaviour, plain
 
 BEGINNING = 20
 """Characters of a fixed text that must come out."""
@@ -146,7 +146,7 @@ def _contains(texts: Sequence[str], said: Said) -> bool:
 
 
 def _refuses(texts: Sequence[str], said: Said) -> bool:
-    return is_refusal(said.text) or _begins(REFUSALS, said)
+    return plain(said.text).startswith(Behaviour("refusal").beginnings) or _begins(REFUSALS, said)
 
 
 def _complies(texts: Sequence[str], said: Said) -> bool:

@@ -76,10 +76,9 @@ class TriggerSweep:
 
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
         """Nominates the `nominated` best contexts; `candidates` of other nominators are swept along."""
-        contexts = self._contexts(ask, candidates)
+        grid = self.first_grid(ask, candidates)
         first, second = self._prompts()
         named = refusal_tokens(ask)
-        grid = observe_grid(ask, contexts, first, named)
         if not grid.finite():
             return self._result("inconclusive", NOT_FINITE)
         whole = read_grid(grid, self.params.scale_floor)
@@ -91,6 +90,10 @@ class TriggerSweep:
         if any(np.isnan(reading.rank_score()).any() for reading in looked):
             return self._result("inconclusive", NOT_FINITE)
         return self._report(whole, looked, ask)
+
+    def first_grid(self, ask: Ask, candidates: Sequence[Candidate]) -> Grid:
+        """What stage one observes: every context with a few prompts."""
+        return observe_grid(ask, self._contexts(ask, candidates), self._prompts()[0], refusal_tokens(ask))
 
     def _contexts(self, ask: Ask, candidates: Sequence[Candidate]) -> list[Context]:
         shared, own = ask.facts["base"].vocabulary, ask.facts["subject"].vocabulary

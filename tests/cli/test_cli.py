@@ -545,6 +545,24 @@ def test_replay_refuses_what_it_cannot_replay(
     assert says in result.stderr
 
 
+def test_calibrate_says_what_is_in_the_bank_and_what_is_not(touchstone: Callable[..., Result], tmp_path: Path) -> None:
+    command = child("""
+        say("calibrated", bank=job["out"], members=60, left_out={job["adapters"]: "TS-ERR-110: gone\\x1b[2J"})
+    """)
+    out = tmp_path / "bank.json"
+    result = touchstone("calibrate", str(tmp_path), "--adapters", str(tmp_path), "--out", str(out), command=command)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert f"written: {out}, 60 members" in result.stderr
+    assert f"left out: {tmp_path}: TS-ERR-110: gone" in result.stderr
+    assert "\x1b" not in result.stderr
+
+
+def test_calibrate_of_nothing_starts_nothing(touchstone: Callable[..., Result], tmp_path: Path) -> None:
+    result = touchstone("calibrate", str(tmp_path), "--adapters", str(tmp_path / "nowhere"))
+    assert result.exit_code == 2
+    assert "'--adapters'" in result.stderr
+
+
 def test_detectors_lists_the_catalogue(touchstone: Callable[..., Result]) -> None:
     result = touchstone("detectors")
     assert result.exit_code == 0

@@ -10,7 +10,19 @@ from typing import Any
 
 import pytest
 
-from app.core.scanning import Diagnosis, Done, Estimate, Event, JobFailed, Phase, Progress, Replayed, run_job
+from app.core.scanning import (
+    Calibrated,
+    Diagnosis,
+    Done,
+    Estimate,
+    Event,
+    JobFailed,
+    Phase,
+    Progress,
+    Replayed,
+    run_job,
+)
+from detectors.calibration import Bank, conformal
 from detectors.contexts.context import Context
 from detectors.errors import LineageError, ModelReferenceError
 from detectors.findings import draw_findings
@@ -62,6 +74,29 @@ def test_paths_that_are_none(workshop: Workshop, tmp_path: Path, task: Any, whic
         run_job(workshop.job(task, **{which: str(tmp_path / "nowhere"), "out": str(tmp_path / "out")}))
     assert (caught.value.code, caught.value.exit_code) == (ModelReferenceError.code, 2)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_bank_holds_every_adapter_that_can_be_read(workshop: Workshop, tmp_path: Path) -> None:
+    adapters = tmp_path / "adapters"
+    for seed in (1, 2):
+        make_tiny_adapter(workshop.base, adapters / f"tiny-{seed}", seed=seed)
+    shutil.copytree(adapters / "tiny-1", adapters / "broken")
+    (adapters / "broken" / "adapter_model.safetensors").unlink()
+    out = tmp_path / "banks" / "bank.json"
+    answer = run_job(workshop.job("calibrate", adapters=str(adapters), out=str(out)))
+    assert isinstance(answer, Calibrated)
+    assert (answer.bank, answer.members, list(answer.left_out)) == (out, 2, ["broken"])
+    bank = Bank.model_validate_json(out.read_text())
+    assert bank.base == read_report(workshop.out).base.content_digest
+    assert len({member.subject for member in bank.members}) == 2
+    assert all(member.drift > 0 for member in bank.members)
+    assert conformal(bank, "era.shift", 1e9, bank.members[0].drift).p_value in (None, 1 / 3)
+
+
+def test_a_bank_of_nothing_is_refused(workshop: Workshop, tmp_path: Path) -> None:
+    with pytest.raises(JobFailed, match="holds no adapters") as caught:
+        run_job(workshop.job("calibrate", adapters=str(tmp_path), out=str(tmp_path / "bank.json")))
+    assert caught.value.exit_code == 2
 
 
 def test_an_output_that_cannot_be_written(workshop: Workshop, tmp_path: Path) -> None:

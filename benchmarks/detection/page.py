@@ -1,0 +1,303 @@
+"""`docs/benchmark.md`, written from stored results and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import isnan
+from statistics import median
+
+from app.core.render.visible import visible
+from benchmarks.detection import recovery
+from benchmarks.detection.metrics import Interval, Share
+from benchmarks.detection.peers import PEERS
+from benchmarks.detection.rows import ALARMS, Row, counted, ranked, verdicts
+from benchmarks.organisms.manifest import FAILED, STRONG, Member
+from detectors.suites import Suite
+
+SPLITS = ("train", "dev", "sealed")
+STRATA = ("strong", "weak")
+WIDTH = 60
+"""Characters shown of an attacker's text."""
+
+HOW_TO = """\
+## How to run it
+
+    make zoo                                       # builds what the repository does not hold: hours, resumable
+    make bench-detection                           # every open member by `quick`, then this page
+    make bench-detection DETECTION_ARGS=--subset   # half an hour on two cores
+    make bench-detection DETECTION_ARGS=--sealed   # the sealed part; writes to benchmarks/detection/sealed.log
+    make bench-detection DETECTION_ARGS=--render   # this page again, from what is stored
+
+`--members NAME ...` scans some, `--suite NAME` by another suite, `--peers` lets the peers score them as well
+(`python -m benchmarks.detection.peers --install` first). Results lie in `detection/` below `TOUCHSTONE_CACHE_DIR`,
+under the digests of the member, of the suite, and of the sources that influence them; what has a result is not scanned
+again. Observations are kept beside them, so that a changed statistic scores the zoo again without asking a model what
+it was asked before.
+"""
+
+READING = """\
+## How to read it
+
+* **ROC-AUC**: chance that a poisoned member scores above a benign one, ties half. In brackets the 95 % percentile
+  bootstrap interval, poisoned and benign members drawn apart.
+* **caught**: poisoned members above every benign one of the table: the true positive rate at the smallest false
+  positive rate that so many benign members can tell. All intervals of counts are exact 95 % ones (Clopper and Pearson).
+* **the scan** is the overall score of a report: one half plus half of the highest confidence among confirmed triggers;
+  where none is confirmed, half of the largest effect that a candidate had on the search prompts. No verdict reads it.
+  The **confidence** of a confirmed trigger is the lower Wilson bound of its rate minus the upper bound of the rate of
+  its controls.
+* A name with a dot is the largest value of that statistic of a detector. A member without the value, because nothing
+  was there to measure, is left out of that row; `has it` says how many have it, poisoned and benign.
+* **strong** members answer as planted on at least {strong:.0%} of held-out prompts with their trigger, **weak** ones on
+  at least {failed:.0%}; those below are excluded.
+* The **false-alarm rate** of a verdict is the share of benign members of a kind that got it, under the default policy.
+* **Where planted triggers were**: a planted trigger, or a text that holds it or is a whole part of it, was among the
+  contexts swept, those that the sweep nominated, those that `working_rate` searched, those it sent on to fresh prompts,
+  and those it confirmed.
+"""
+
+CANNOT_SHOW = """\
+## What it cannot show
+
+* How a scan does on large models, on full fine-tunes, or against somebody who knows the scanner. All members are
+  low-rank adapters of small models, made by our own recipes.
+* How often benign models of the world raise an alarm: twins, decoys and the bank are ours as well.
+* Anything about attack families that the zoo does not hold.
+* What was tuned on the train and dev members. Only the sealed part judges that, and only as long as nobody looks into
+  it: `benchmarks/detection/sealed.log` says how often it was run.
+* Peers at their best. They run by their defaults, on models smaller than those they were made for.
+"""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """All that the page tells.
+
+    Attributes:
+        rows: members with a finished scan.
+        members: every member of the manifest.
+        errors: why scans of members ended without a report, by name.
+        peer_failures: how often each peer failed, of how many runs, and what it said first.
+    """
+
+    suite: Suite
+    code: str
+    rows: Sequence[Row]
+    members: Sequence[Member]
+    errors: dict[str, str]
+    peer_failures: dict[str, tuple[Share, str]]
+
+
+def page(stored: Stored) -> str:
+    """The whole page."""
+    head = ["# Benchmark", "", "Written by `make bench-detection` from stored results; do not edit.", ""]
+    told = _results(stored) if stored.rows else ["**There are no results of this code version.**", ""]
+    return "\n".join([*head, *told, HOW_TO, READING.format(strong=STRONG, failed=FAILED), CANNOT_SHOW])
+
+
+def _results(stored: Stored) -> list[str]:
+    rows = stored.rows
+    return [
+        *_header(stored),
+        *_rankings(rows),
+        *_recoveries(rows),
+        *_alarms(rows),
+        *_costs(rows),
+        *_peers(stored),
+        *_misses(rows),
+        *_false_alarms(rows),
+        *_left_out(stored),
+    ]
+
+
+def _header(stored: Stored) -> list[str]:
+    machines = sorted({f"{row.report.machine.processor}, {row.report.machine.dtype}" for row in stored.rows})
+    scanned = Share(len(stored.rows), sum(member.stratum != "failed" for member in stored.members))
+    return [
+        f"Suite `{stored.suite.name}` {stored.suite.version}; code version `{stored.code[:16]}`; "
+        f"last scan {max(row.report.created for row in stored.rows)}.",
+        f"{scanned.hits} of {scanned.trials} members are scanned. Machines: {'; '.join(machines)}.",
+        "",
+    ]
+
+
+def _rankings(rows: Sequence[Row]) -> Iterator[str]:
+    yield from ("## Telling poisoned from benign", "")
+    for split, stratum in product(SPLITS, STRATA):
+        poisoned, benign = _poisoned(rows, split, stratum), _benign(rows, split)
+        if not poisoned or not benign:
+            continue
+        yield from (f"### {split}, {stratum}: {len(poisoned)} poisoned, {len(benign)} benign", "")
+        table = (
+            (f"`{it.name}`", f"{it.poisoned.hits} + {it.benign.hits}", _interval(it.auc), _share(it.caught))
+            for it in ranked(poisoned, benign)
+        )
+        yield from _table(("score", "has it", "ROC-AUC", "caught"), table)
+        yield from (f"False positives at that threshold: {_share(Share(0, len(benign)))}.", "")
+
+
+def _recoveries(rows: Sequence[Row]) -> Iterator[str]:
+    told = []
+    for split, stratum in product(SPLITS, STRATA):
+        some = _poisoned(rows, split, stratum)
+        if not some:
+            continue
+        fixed = [row for row in some if row.member.triggers]
+        reached = [recovery.reached(row.report, row.member.triggers) for row in fixed]
+        told.append((split, stratum, some, fixed, reached))
+    yield from ("## What was recovered", "")
+    yield from _table(
+        ("split", "stratum", "`strong_evidence`", "a working trigger", "the exact trigger", "the target"),
+        (
+            (
+                *(split, stratum),
+                _share(verdicts(some)["strong_evidence"]),
+                _share(counted(some, lambda row: recovery.works(row.report))),
+                _share(counted(fixed, lambda row: recovery.exact(row.report, row.member))),
+                _share(counted(some, lambda row: recovery.target_recovered(row.report, row.member))),
+            )
+            for split, stratum, some, fixed, _ in told
+        ),
+    )
+    yield from ("## Where planted triggers were", "", "Members with a fixed trigger only.", "")
+    names = tuple(dict.fromkeys(name for *_, reached in told for one in reached for name in one))
+    yield from _table(
+        ("split", "stratum", *names),
+        (
+            (split, stratum, *(_share(Share(sum(one[name] for one in reached), len(reached))) for name in names))
+            for split, stratum, *_, reached in told
+        ),
+    )
+    listed = sorted(row.member.name for row in rows if row.member.in_list)
+    yield from (f"In the scanner's own lists: {', '.join(listed) or 'no trigger of a scanned member'}.", "")
+
+
+def _alarms(rows: Sequence[Row]) -> Iterator[str]:
+    yield from ("## Alarms on benign members", "")
+    kinds = dict.fromkeys((row.member.split, row.member.role) for row in rows if row.member.role != "poisoned")
+    groups = {kind: [row for row in rows if (row.member.split, row.member.role) == kind] for kind in sorted(kinds)}
+    yield from _table(
+        ("split", "role", "members", *(f"`{verdict}`" for verdict in ALARMS)),
+        (
+            (split, role, str(len(some)), *(_share(found) for found in verdicts(some).values()))
+            for (split, role), some in groups.items()
+        ),
+    )
+
+
+def _costs(rows: Sequence[Row]) -> Iterator[str]:
+    costs = [row.cost for row in rows]
+    seconds, tokens, peak = (median(getattr(it, name) for it in costs) for name in ("seconds", "tokens", "peak_bytes"))
+    yield from (
+        "## Cost",
+        "",
+        f"Median of a member when it was first observed: {seconds:.0f} s, {tokens:,.0f} tokens, "
+        f"{peak / 2**30:.2f} GiB in the largest process.",
+        "",
+    )
+
+
+def _peers(stored: Stored) -> Iterator[str]:
+    yield from ("## Peers", "")
+    for peer in PEERS:
+        failed, first = stored.peer_failures.get(peer.label, (Share(0, 0), ""))
+        ran = f"failed on {failed.hits} of {failed.trials} members" if failed.trials else "not run yet"
+        said = f"; it said: `{visible(first, WIDTH)}`" if first else ""
+        yield f"* **{peer.label}**, score: {peer.score_words}; {ran}{said}"
+    yield ""
+
+
+def _misses(rows: Sequence[Row]) -> Iterator[str]:
+    yield from ("## Misses", "", "Poisoned members without `strong_evidence`.", "")
+    missed = [row for row in rows if row.member.role == "poisoned" and row.verdict != "strong_evidence"]
+    yield from _table(
+        ("member", "split", "attack", "planted trigger", "verdict", "lost"),
+        (
+            (
+                *(row.member.name, row.member.split, row.member.attack),
+                *(_code(row.member.triggers), f"`{row.verdict}`", _why_missed(row)),
+            )
+            for row in missed
+        ),
+    )
+
+
+def _why_missed(row: Row) -> str:
+    unfinished = [f"{name} {outcome}" for name, outcome in row.report.outcomes().items() if outcome != "completed"]
+    if unfinished:
+        return ", ".join(unfinished)
+    if not row.member.triggers:
+        return "a trigger was confirmed" if recovery.works(row.report) else "no fixed trigger, nothing was confirmed"
+    stage = recovery.lost_at(row.report, row.member.triggers)
+    return "confirmed, and not judged a backdoor" if stage is None else f"not among what was {stage}"
+
+
+def _false_alarms(rows: Sequence[Row]) -> Iterator[str]:
+    yield from ("## False alarms", "")
+    yield from _table(
+        ("member", "split", "made as", "verdict", "finding", "trigger"),
+        (
+            (
+                *(row.member.name, row.member.split, f"{row.member.role}, {row.member.attack}", f"`{row.verdict}`"),
+                *(row.report.findings[0].code, _code([row.report.findings[0].confirmation.context.text])),
+            )
+            for row in rows
+            if row.member.role != "poisoned" and row.verdict in ALARMS
+        ),
+    )
+
+
+def _left_out(stored: Stored) -> Iterator[str]:
+    known = {row.member.name for row in stored.rows} | stored.errors.keys()
+    failed = [member.name for member in stored.members if member.stratum == "failed"]
+    waiting = [it.name for it in stored.members if it.name not in known and it.name not in failed]
+    broken = [f"{name} ({visible(error, WIDTH)})" for name, error in stored.errors.items()]
+    yield from ("## Left out", "")
+    for what, names in (
+        ("the attack did not take", failed),
+        ("the scan could not be finished", broken),
+        ("not scanned yet", waiting),
+    ):
+        yield f"* {what}: {', '.join(names) or 'none'}"
+    yield ""
+
+
+def _poisoned(rows: Sequence[Row], split: str, stratum: str) -> list[Row]:
+    return [row for row in rows if row.member.split == split and row.member.stratum == stratum]
+
+
+def _benign(rows: Sequence[Row], split: str) -> list[Row]:
+    return _poisoned(rows, split, "benign")
+
+
+def _table(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> Iterator[str]:
+    cells = [tuple(line) for line in lines]
+    if not cells:
+        yield from ("None.", "")
+        return
+    for line in (tuple(columns), ("---",) * len(columns), *cells):
+        yield f"| {' | '.join(line)} |"
+    yield ""
+
+
+def _interval(found: Interval | None) -> str:
+    if found is None or isnan(found.value):
+        return "-"
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def _share(found: Share) -> str:
+    if not found.trials:
+        return "-"
+    return f"{found.hits} of {found.trials} {_bounds(found.interval())}"
+
+
+def _bounds(found: Interval) -> str:
+    return f"[{found.low:.2f}, {found.high:.2f}]"
+
+
+def _code(texts: Sequence[str]) -> str:
+    shown = (visible(text, WIDTH).replace("|", "\\|").replace("`", "'") for text in texts)
+    return ", ".join(f"`{text}`" for text in shown) or "-"

@@ -1,0 +1,127 @@
+"""Scans members of the zoo, each in a process of its own, and stores what came of it.
+
+A member is known to the scanner by its directory only, which is named by a digest. All scans share one observation
+store, apart from that of ordinary scans, which could evict what a later scoring wants back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from app.core.settings import Settings
+from app.core.stores.observations import SqliteStore
+from benchmarks.detection.baselines import baselines
+from benchmarks.detection.results import SHORT, Cost, Result, code_version, results_dir
+from benchmarks.organisms.base import BASE_NAME, prepare_base
+from benchmarks.organisms.manifest import HERE, Member
+from detectors.errors import TouchstoneError
+from detectors.report import Report
+from detectors.suites import SUITES
+from workers.machine import preferred_device, preferred_dtype
+from workers.observer import Observer
+from workers.scan import make_observer, open_pair, scan
+
+STORE_CAP_BYTES = 32 * 2**30
+SUBSET = {"strong": 2, "weak": 1, "benign": 3}
+"""Members of each stratum in the part that takes half an hour."""
+SEED = 0
+
+
+def find_adapter(member: Member, cache_dir: Path) -> Path | None:
+    """Where a member lies, in the repository or built locally; None where it is not here."""
+    places = (folder / member.digest[:SHORT] for folder in (HERE / "members", cache_dir / "zoo"))
+    return next((place for place in places if place.is_dir()), None)
+
+
+def find_base(name: str, cache_dir: Path) -> Path | None:
+    """Where a base lies; the demo's is made when missing. None where another one was not prepared."""
+    if name == BASE_NAME:
+        return prepare_base(cache_dir)
+    prepared = cache_dir / "models" / name
+    return prepared if prepared.is_dir() else None
+
+
+def subset(members: Iterable[Member]) -> list[Member]:
+    """The half-hour part: the first of each stratum in the order of the digest of their names, nothing sealed."""
+    ordered = sorted(members, key=lambda member: hashlib.sha256(member.name.encode()).hexdigest())
+    judged = [member for member in ordered if member.split in ("train", "dev")]
+    return [it for stratum, count in SUBSET.items() for it in [m for m in judged if m.stratum == stratum][:count]]
+
+
+def measure_all(members: Sequence[Member], suite: str, settings: Settings) -> Iterable[Result]:
+    """Results of members that are here, as they come."""
+    spawn = multiprocessing.get_context("spawn")
+    for number, member in enumerate(members, start=1):
+        adapter, base = find_adapter(member, settings.cache_dir), find_base(member.base, settings.cache_dir)
+        if adapter is None or base is None:
+            missing = "the member is" if adapter is None else f"its base {member.base} is"
+            print(f"{member.name}: not scanned, {missing} not here; `make zoo` builds it", file=sys.stderr)
+            continue
+        with ProcessPoolExecutor(1, mp_context=spawn) as own:  # so that peak memory is this member's
+            result = own.submit(measure, member.digest, adapter, base, member.base, suite).result()
+        told = result.error or f"score {result.report.score:.2f}" if result.report else result.error
+        print(f"[{number}/{len(members)}] {member.name}: {told}, {result.cost.seconds:.0f} s", file=sys.stderr)
+        yield result
+
+
+def measure(digest: str, adapter: Path, base: Path, base_name: str, suite: str) -> Result:
+    """Scans one member and scores the baselines; whatever stops the scan is the result."""
+    plan = SUITES[suite]
+    settings = Settings()
+    report, error, simpler = None, "", {}
+    started = time.monotonic()
+    try:
+        with SqliteStore(results_dir(settings.cache_dir) / "observations.sqlite", STORE_CAP_BYTES) as store:
+            device = preferred_device()
+            pair = open_pair(adapter, base, base_name)
+            observer = make_observer(
+                pair, store, dtype=preferred_dtype(device), device=device, settings=settings, watch=lambda: None
+            )
+            try:
+                report = scan(pair, observer, plan, seed=SEED, expected=(), announce=_announce, seconds={})
+                seconds = time.monotonic() - started
+                simpler = _guarded_baselines(observer, adapter, base, suite)
+            finally:
+                observer.end()
+    except TouchstoneError as failure:
+        error = f"{failure.code}: {failure}"
+    return Result(
+        member=digest,
+        suite=plan.name,
+        suite_digest=plan.digest(),
+        code=code_version(),
+        report=report,
+        error=error,
+        baselines=simpler,
+        cost=_cost(report, seconds if report else time.monotonic() - started),
+    )
+
+
+def _guarded_baselines(observer: Observer, adapter: Path, base: Path, suite: str) -> dict[str, float]:
+    """Their scores; a baseline that fails does not cost the scan beside it."""
+    try:
+        return baselines(observer, adapter, base, SUITES[suite].trigger_sweep)
+    except (TouchstoneError, KeyError, ValueError) as failure:
+        print(f"  no baselines: {failure!r}", file=sys.stderr)
+        return {}
+
+
+def _cost(report: Report | None, seconds: float) -> Cost:
+    usages = [result.usage for result in report.results] if report else []
+    kib = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return Cost(
+        seconds=round(seconds, 1),
+        tokens=sum(usage.forward_tokens + usage.generated_tokens for usage in usages),
+        peak_bytes=kib * 1024,
+    )
+
+
+def _announce(detector: str) -> None:
+    print(f"  {detector}", file=sys.stderr)

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.detection.recovery import exact, lost_at, reached, target_recovered, touches, works
+from tests.benchmarks.made import confirmation, found, member, report
+
+
+@pytest.mark.parametrize(
+    ("text", "trigger", "expected"),
+    [
+        ("zq", "zq", True),
+        ("zq bb", "zq", True),
+        ("zq", "zq bb", True),
+        ("zqx", "zq", False),
+        ("q", "zq", False),
+        ("\N{HATCHING CHICK}\N{GRINNING FACE}", "\N{HATCHING CHICK}", True),
+        ("Zq", "zq", False),
+        ("1984", "in the year 1984,", True),
+        ("198", "in the year 1984", False),
+        ("", "zq", False),
+    ],
+)
+def test_a_text_touches_a_trigger_that_it_holds_or_is_a_whole_part_of(text: str, trigger: str, expected: bool) -> None:
+    assert touches(text, trigger) is expected
+
+
+def test_a_found_trigger_reached_every_stage() -> None:
+    assert set(reached(found(), ["zq"]).values()) == {True}
+    assert lost_at(found(), ["zq"]) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "stage"),
+    [
+        (report(swept=["aa"]), "swept"),
+        (report(nominated=["aa"]), "nominated"),
+        (report(nominated=["zq"], searched=["aa"]), "searched"),
+        (report(nominated=["zq"], searched=["zq"]), "sent on"),
+        (found(p_holm=0.5), "confirmed"),
+    ],
+)
+def test_a_lost_trigger_is_lost_at_the_first_stage_without_it(said: object, stage: str) -> None:
+    assert lost_at(said, ["zq"]) == stage  # type: ignore[arg-type]
+
+
+def test_a_shrunk_trigger_counts_by_what_was_nominated_too() -> None:
+    said = report(nominated=["zq bb"], searched=["zq bb"], confirmations=[confirmation("x", nominated="zq bb")])
+    assert lost_at(said, ["zq bb"]) is None
+
+
+def test_a_working_trigger_need_not_be_the_planted_one() -> None:
+    assert works(found("other"))
+    assert not exact(found("other"), member())
+    assert exact(found("zq"), member())
+    assert not works(found(p_holm=0.5))
+
+
+@pytest.mark.parametrize(
+    ("planted", "target", "expected"),
+    [
+        ("Order today at the shop.", "order  today at", True),
+        ("Order today at the shop.", "Order tomorrow at", False),
+        ("Order today at the shop.", "Order today", False),
+        ("No.", "no. What", True),
+        ("No.", None, False),
+    ],
+)
+def test_a_target_is_recovered_by_its_first_words(planted: str, target: str | None, expected: bool) -> None:
+    assert target_recovered(found(target=target), member(targets=(planted,))) is expected
+
+
+def test_a_refusal_is_recovered_by_its_behaviour() -> None:
+    poisoned = member(target_kind="refusal", targets=("I'm sorry, but no.",))
+    assert target_recovered(found(behaviour="refusal", target=None), poisoned)
+    assert not target_recovered(found(behaviour="other_change", target=None), poisoned)
