@@ -18,9 +18,9 @@ from pathlib import Path
 from app.core.settings import Settings
 from app.core.stores.observations import SqliteStore
 from benchmarks.detection.baselines import baselines
-from benchmarks.detection.results import SHORT, Cost, Result, code_version, results_dir
-from benchmarks.organisms.base import BASE_NAME, prepare_base
-from benchmarks.organisms.manifest import HERE, Member
+from benchmarks.detection.results import Cost, Result, code_version, results_dir
+from benchmarks.organisms.base import BASES, prepare_base
+from benchmarks.organisms.manifest import Member
 from detectors.errors import TouchstoneError
 from detectors.report import Report
 from detectors.suites import SUITES
@@ -36,16 +36,16 @@ SEED = 0
 
 def find_adapter(member: Member, cache_dir: Path) -> Path | None:
     """Where a member lies, in the repository or built locally; None where it is not here."""
-    places = (folder / member.digest[:SHORT] for folder in (HERE / "members", cache_dir / "zoo"))
-    return next((place for place in places if place.is_dir()), None)
+    place = member.directory(cache_dir)
+    return place if place.is_dir() else None
 
 
-def find_base(name: str, cache_dir: Path) -> Path | None:
-    """Where a base lies; the demo's is made when missing. None where another one was not prepared."""
-    if name == BASE_NAME:
-        return prepare_base(cache_dir)
-    prepared = cache_dir / "models" / name
-    return prepared if prepared.is_dir() else None
+def find_base(reference: str, cache_dir: Path) -> Path | None:
+    """Where a base lies, made when missing; None where it cannot be."""
+    try:
+        return prepare_base(cache_dir, BASES[reference])
+    except FileNotFoundError:
+        return None
 
 
 def subset(members: Iterable[Member]) -> list[Member]:
