@@ -52,7 +52,7 @@ serve: $(SERVICE)  ## run the service on this machine: API, worker, ticker, Valk
 test: install browser postgresql  ## run every test
 	@$(BIN)/python -m pytest -n $(SIDE_BY_SIDE) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-test-faults: install postgresql  ## break the service in every way of the fault table; prints what it survived (half an hour)
+test-faults: install postgresql  ## break the service in every way of the fault table; prints what it survived (a quarter of an hour)
 	@$(BIN)/python -m pytest -q -m faults tests/faults $(PYTEST_ARGS)
 
 browser:  ## make sure that Chromium is there for the browser tests
