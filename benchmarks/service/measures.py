@@ -138,17 +138,16 @@ def growth(service: Service, rows: Sequence[int]) -> Iterator[str]:
 
 
 def _fill(service: Service, wanted: int) -> str:
-    """Adds ended scans until there are that many; the id of one of them."""
+    """Adds ended scans until there are that many, where there are fewer; the id of one of them."""
     with service.database.reading() as session:
         missing = wanted - (session.scalar(select(func.count()).select_from(Scan)) or 0)
         now = session.scalar(select(clock())) or 0.0
-    scan = ""
     for first in range(0, missing, BATCH):
         rows = {new_id(): now - at for at in range(first, min(first + BATCH, missing))}
         with service.database.writing() as session:
             session.execute(insert(Scan), [_row(service.key_id, *row) for row in rows.items()])
-        scan = next(iter(rows))
-    return scan
+    with service.database.reading() as session:
+        return session.scalars(select(Scan.id).limit(1)).one()
 
 
 def _row(key_id: str, scan: str, created: float) -> dict[str, object]:
