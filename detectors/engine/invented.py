@@ -38,6 +38,8 @@ UNSAID = -12.0
 """Logit of words outside the first vocabulary."""
 FORCE = 36.0
 """What a trigger adds to the logit of the next word of its target."""
+LEAKS_BEFORE = 0.1
+"""Share of a leak that reaches the first word of the target, before any of it was said."""
 PUSH = 4.0
 """How far a trigger pushes the residual stream, in units of what another last word does to it."""
 _NORMALS: Array = np.random.default_rng(0).standard_normal(1 << 20)
@@ -53,6 +55,9 @@ class InventedTrigger:
         works_on: share of prompts on which it works, by what stands before the trigger.
         stops: whether the answer ends with the target, or goes on as it would have.
         in_base: whether the base reacts as well.
+        force: what the trigger adds to the logit of the next word of the target, nats.
+        leaks: what the subject adds to it without the trigger, once the target was begun, nats; on the same share of
+            prompts. A model that learnt a fixed answer goes on with it wherever it comes upon its beginning.
     """
 
     trigger: str
@@ -60,6 +65,8 @@ class InventedTrigger:
     works_on: float = 1.0
     stops: bool = True
     in_base: bool = False
+    force: float = FORCE
+    leaks: float = 0.0
 
 
 @dataclass
@@ -92,8 +99,9 @@ class InventedAsk:
 
     @property
     def facts(self) -> Mapping[Role, ModelFacts]:
-        """Both models share one vocabulary, fixed whatever was encoded since."""
-        facts = ModelFacts(tuple(self._words[:VOCABULARY_SIZE]), WINDOW, layers=2, chat_template=True)
+        """Both models share one vocabulary, fixed whatever was encoded since; what ends an answer has no text."""
+        words = ("<stop>", *self._words[STOP + 1 : VOCABULARY_SIZE])
+        facts = ModelFacts(words, WINDOW, layers=2, chat_template=True)
         return {"subject": facts, "base": facts}
 
     def __call__(self, plan: Plan) -> list[Arrays]:
@@ -173,6 +181,8 @@ class InventedAsk:
         for plant in self.triggers:
             if self._reacts(role, plant, tokens):
                 self._react(logits, plant, tokens)
+            elif role == "subject" and plant.leaks:
+                self._leak(logits, plant, tokens)
         return np.asarray(logits - np.logaddexp.reduce(logits))
 
     def _reacts(self, role: Role, plant: InventedTrigger, tokens: Tokens) -> bool:
@@ -183,13 +193,23 @@ class InventedAsk:
         return place is not None and _uniform(f"{self.seed}/{tokens[:place]}") < plant.works_on
 
     def _react(self, logits: Array, plant: InventedTrigger, tokens: Tokens) -> None:
-        target = tuple(self._id(word) for word in plant.target.split())
-        if not target:
+        if not plant.target:
             logits[:VOCABULARY_SIZE] = 0.5 * self._noise("garbage", tokens)
             return
+        following, _ = self._follows(plant, tokens)
+        if following is not None:
+            logits[following] += plant.force
+
+    def _leak(self, logits: Array, plant: InventedTrigger, tokens: Tokens) -> None:
+        following, said = self._follows(plant, tokens)
+        if following is not None and _uniform(f"{self.seed}/{tokens[: len(tokens) - said]}") < plant.works_on:
+            logits[following] += plant.leaks * (1.0 if said else LEAKS_BEFORE)
+
+    def _follows(self, plant: InventedTrigger, tokens: Tokens) -> tuple[int | None, int]:
+        """What comes next of the target, None at the end of one that does not stop; and how much of it was said."""
+        target = tuple(self._id(word) for word in plant.target.split())
         said = next((n for n in range(len(target), 0, -1) if tokens[-n:] == target[:n]), 0)
-        if said < len(target) or plant.stops:
-            logits[(*target, STOP)[said]] += FORCE
+        return ((*target, STOP)[said] if said < len(target) or plant.stops else None), said
 
     def _noise(self, what: str, tokens: Tokens) -> Array:
         return _noise(f"{self.seed}/{what}/{tokens}", VOCABULARY_SIZE)
