@@ -60,6 +60,12 @@ def z_within_lengths(values: Array, lengths: Array, floor: float) -> Array:
     return scores
 
 
+def rms_of_positive(scores: Sequence[Array]) -> Array:
+    """Root mean square of the positive z of several statistics: float [context]. Any one that is large makes it so."""
+    score: Array = np.sqrt(np.mean([np.maximum(each, 0.0) ** 2 for each in scores], axis=0))
+    return score
+
+
 def without_overlaps(texts: Sequence[str], count: int) -> list[int]:
     """Places of the first `count` texts, leaving out those that contain an earlier one: they would be shrunk to it."""
     chosen: list[int] = []

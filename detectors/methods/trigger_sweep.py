@@ -22,7 +22,7 @@ from detectors.contexts.families import universe_size
 from detectors.engine.grid import Grid, observe_grid
 from detectors.engine.observations import NOT_FINITE, Array, Ask, Tokens
 from detectors.findings import Candidate, DetectorResult, Evidence, Null, Outcome
-from detectors.nominating import contexts_to_try, mean_z, without_overlaps, z_within_lengths
+from detectors.nominating import contexts_to_try, mean_z, rms_of_positive, without_overlaps, z_within_lengths
 from detectors.prompts.sets import harmful, prompts
 from detectors.suites import SweepParams
 
@@ -46,9 +46,8 @@ class Reading:
     scores: dict[str, Array]
 
     def rank_score(self) -> Array:
-        """Root mean square of the positive z of all statistics: float [context]. Any one that is large makes it so."""
-        score: Array = np.sqrt(np.mean([np.maximum(scores, 0.0) ** 2 for scores in self.scores.values()], axis=0))
-        return score
+        """`rms_of_positive` of all statistics: float [context]."""
+        return rms_of_positive(list(self.scores.values()))
 
 
 class TriggerSweep:
