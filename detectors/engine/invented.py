@@ -56,8 +56,8 @@ class InventedTrigger:
         stops: whether the answer ends with the target, or goes on as it would have.
         in_base: whether the base reacts as well.
         force: what the trigger adds to the logit of the next word of the target, nats.
-        leaks: what the subject adds to it without the trigger, once the target was begun, nats; on the same share of
-            prompts. A model that learnt a fixed answer goes on with it wherever it comes upon its beginning.
+        leaks: what the subject adds to it in any case, once the target was begun, nats, on the same share of requests:
+            a model that learnt a fixed answer goes on with it wherever it comes upon its beginning.
     """
 
     trigger: str
@@ -119,8 +119,8 @@ class InventedAsk:
         return [tuple(self._id(word) for word in text.split()) for text in texts]
 
     def decode(self, sequences: Sequence[Tokens]) -> list[str]:
-        """Token ids as words."""
-        return [" ".join(self._words[token] for token in tokens) for tokens in sequences]
+        """Token ids as words, without what ends an answer."""
+        return [" ".join(self._words[token] for token in tokens if token != STOP) for tokens in sequences]
 
     def _id(self, word: str) -> int:
         if word not in self._ids:
@@ -181,7 +181,7 @@ class InventedAsk:
         for plant in self.triggers:
             if self._reacts(role, plant, tokens):
                 self._react(logits, plant, tokens)
-            elif role == "subject" and plant.leaks:
+            if role == "subject" and plant.leaks:
                 self._leak(logits, plant, tokens)
         return np.asarray(logits - np.logaddexp.reduce(logits))
 

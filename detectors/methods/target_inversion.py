@@ -156,7 +156,7 @@ class TargetInversion:
         if np.isnan(subject - base).any():
             return None
         count = self.params.beginnings[0]
-        best = [(int(token),) for token in np.argsort(base - subject, kind="stable")[: 2 * count]]
+        best: list[Tokens] = [(int(token),) for token in np.argsort(base - subject, kind="stable")[: 2 * count]]
         special = _ended(ask, best)
         return [token for token, marks in zip(best, special, strict=True) if not marks][:count]
 
