@@ -215,13 +215,18 @@ class InventedAsk:
         return _noise(f"{self.seed}/{what}/{tokens}", VOCABULARY_SIZE)
 
 
-def nothing(read: Read) -> Arrays:
-    """An answer that is the same for every request, so that nothing stands out; for dry runs."""
+def nothing(read: Read, tokens: Tokens) -> Arrays:
+    """An answer that is the same for both models, so that nothing stands out; for dry runs.
+
+    The most probable next token differs from request to request, so that answers grown token by token differ, and is of
+    the upper half of the first `TOP` ids: special tokens, which end an answer, often have the first ones.
+    """
     if isinstance(read, NextToken):
-        flat = np.full(TOP, -np.log(2 * TOP), np.float32)
+        flat = (-np.log(2 * TOP) - 1e-4 * np.arange(TOP)).astype(np.float32)
         one = np.zeros(1, np.float32)
         named = np.full(len(read.named), -9.0, np.float32)
-        ids = np.arange(TOP, dtype=np.int32)
+        first = TOP // 2 + sum(tokens) % (TOP // 2)
+        ids = ((first + np.arange(TOP)) % TOP).astype(np.int32)
         return {"ids": ids, "logp": flat, "rest": one - 0.7, "floor": one - 20, "entropy": one + 6, "named": named}
     if isinstance(read, Score):
         return {"logp": np.full(read.n_tokens, -1.0, np.float32)}

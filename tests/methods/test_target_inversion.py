@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from detectors.engine.invented import InventedAsk, InventedTrigger
-from detectors.engine.observations import Arrays, Ask, Role
+from detectors.engine.invented import InventedAsk, InventedTrigger, nothing
+from detectors.engine.observations import Arrays, Ask, Plan, Role
 from detectors.findings import Candidate, DetectorResult
 from detectors.methods.target_inversion import ALIKE, COLUMNS, TargetInversion
 from detectors.methods.trigger_sweep import TriggerSweep
@@ -154,6 +154,20 @@ def test_first_tokens_are_those_that_both_models_have() -> None:
 def test_it_asks_as_much_as_its_params_say() -> None:
     ask = InventedAsk(drift=0.3)
     invert(ask)
+    assert ask.asked == 2 * INVERSION.prompts + INVERSION.grown + 2 * INVERSION.scored
+
+
+class DryRun(InventedAsk):
+    """Answers as a dry run does."""
+
+    def __call__(self, plan: Plan) -> list[Arrays]:
+        self.asked += len(plan.tokens)
+        return [nothing(read, tokens) for read, tokens in zip(plan.reads(), plan.tokens, strict=True)]
+
+
+def test_a_dry_run_counts_as_much() -> None:
+    ask = DryRun()
+    assert invert(ask).outcome == "completed"
     assert ask.asked == 2 * INVERSION.prompts + INVERSION.grown + 2 * INVERSION.scored
 
 
