@@ -39,6 +39,14 @@ TRIGGER_SWEEP = DetectorSpec(
     summary="Puts many contexts around clean prompts and ranks those that move the subject's next token off the base.",
     cannot_see="Triggers that share no part with any swept context, and behaviour that starts after the first token.",
 )
+TARGET_INVERSION = DetectorSpec(
+    name="target_inversion",
+    version="1.0",
+    stage="nominate",
+    citation="BAIT (Shen et al., 2025, IEEE S&P), paired",
+    summary="Forces first tokens to find fixed answers that the base lacks, and ranks contexts that make them likely.",
+    cannot_see="Behaviour without a fixed answer, answers of a word or two, and targets that no forced token releases.",
+)
 WORKING_RATE = DetectorSpec(
     name="working_rate",
     version="1.0",
@@ -82,5 +90,6 @@ ACTIVATION_CLUSTERING = DetectorSpec(
 )
 
 CATALOG: dict[str, DetectorSpec] = {
-    spec.name: spec for spec in (TRIGGER_SWEEP, WORKING_RATE, STRIP, ACTIVATION_CLUSTERING, PERSONA, ERA)
+    spec.name: spec
+    for spec in (TRIGGER_SWEEP, TARGET_INVERSION, WORKING_RATE, STRIP, ACTIVATION_CLUSTERING, PERSONA, ERA)
 }

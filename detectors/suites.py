@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from detectors.batteries.sets import Name, battery
 from detectors.catalog import CATALOG
@@ -40,6 +40,48 @@ class SweepParams(Plain):
     start_prompts: int = Field(ge=1)
     nominated: int = Field(ge=1)
     scale_floor: float = Field(default=0.01, gt=0)
+
+
+class InversionParams(Plain):
+    """How `target_inversion` inverts, and how many contexts it steers to.
+
+    Attributes:
+        prompts: prompts that targets are inverted on, without any context.
+        beginnings: for each token after the first, how many beginnings of an answer get it. Where a number is smaller
+            than the one before, those with the largest advantage stay.
+        targets: inverted dormant targets that steer.
+        families: contexts to draw from each family, at the end position.
+        steer_prompts: prompts that each of them is put around.
+        nominated: candidates handed on.
+        scale_floor: smallest spread, in nats of the likelihood of a target's first tokens, that a robust z divides by.
+    """
+
+    prompts: int = Field(ge=2)
+    beginnings: list[int] = Field(min_length=3)
+    targets: int = Field(ge=1)
+    families: dict[str, int] = Field(min_length=1)
+    steer_prompts: int = Field(ge=1)
+    nominated: int = Field(ge=1)
+    scale_floor: float = Field(default=0.1, gt=0)
+
+    @field_validator("beginnings")
+    @classmethod
+    def _never_more(cls, beginnings: list[int]) -> list[int]:
+        if beginnings != sorted(beginnings, reverse=True) or beginnings[-1] < 2:
+            raise ValueError(f"must not grow, nor fall below 2, got {beginnings}")
+        return beginnings
+
+    @property
+    def grown(self) -> int:
+        """Next-token observations of the subject that let the beginnings grow."""
+        return self.prompts * sum(self.beginnings)
+
+    @property
+    def scored(self) -> int:
+        """Scores of each model: of all beginnings before fewer go on, of the last ones, and of contexts."""
+        halved = [before for before, after in zip(self.beginnings, self.beginnings[1:], strict=False) if after < before]
+        steering = self.targets * sum(self.families.values()) * self.steer_prompts
+        return self.prompts * sum((*halved, self.beginnings[-1])) + steering
 
 
 class WorkingRateParams(Plain):
@@ -116,6 +158,7 @@ class Suite(Plain):
     summary: str
     trigger_sweep: SweepParams
     working_rate: WorkingRateParams
+    target_inversion: InversionParams | None = None
     strip: StripParams | None = None
     activation_clustering: ClusteringParams | None = None
     persona: ProbeParams | None = None
@@ -132,7 +175,8 @@ class Suite(Plain):
         answers = 2 * rate.candidates * rate.search_prompts
         searching = answers * (2 * WORK["answer"] + WORK["score"])
         probing = _probe_work(self.persona, "identity") + _probe_work(self.era, "era")
-        return 2 * (first + second + start) + searching + self.corroborating_work + probing
+        inverting = _inversion_work(self.target_inversion)
+        return 2 * (first + second + start) + inverting + searching + self.corroborating_work + probing
 
     @property
     def corroborating_work(self) -> float:
@@ -149,6 +193,11 @@ class Suite(Plain):
     def digest(self) -> str:
         """SHA-256 of the plan."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def _inversion_work(params: InversionParams | None) -> float:
+    """The subject grows beginnings, and both models read the first tokens and score."""
+    return params.grown + 2 * params.prompts + 2 * params.scored * WORK["score"] if params else 0.0
 
 
 def _probe_work(params: ProbeParams | None, name: Name) -> float:
@@ -218,4 +267,66 @@ QUICK = Suite(
     era=ProbeParams(formats=3, pairs=1),
 )
 
-SUITES: dict[str, Suite] = {suite.name: suite for suite in (SMOKE, QUICK)}
+STANDARD = Suite(
+    name="standard",
+    version="1.0",
+    summary="2,672 contexts of fourteen families, and inverted targets that steer; meant to take at most 20 minutes.",
+    trigger_sweep=SweepParams(
+        families={
+            "short_string": 400,
+            "date": 403,
+            "emoji": 214,
+            "emoji_pair": 200,
+            "rare_token": 200,
+            "phrase": 200,
+            "misspelling": 200,
+            "digit_code": 200,
+            "topic": 200,
+            "unicode": 123,
+            "sentence": 121,
+            "wrapper": 76,
+            "locale": 74,
+            "literature": 67,
+        },
+        first_prompts=3,
+        second_prompts=5,
+        harmful_prompts=2,
+        kept=200,
+        reference=50,
+        start_contexts=200,
+        start_prompts=3,
+        nominated=12,
+    ),
+    target_inversion=InversionParams(
+        prompts=8,
+        beginnings=[256, 256, 64, 64, 16, 16, 16, 16],
+        targets=2,
+        families={
+            "short_string": 400,
+            "emoji": 214,
+            "rare_token": 100,
+            "date": 60,
+            "unicode": 60,
+            "literature": 40,
+            "misspelling": 40,
+            "phrase": 40,
+            "digit_code": 40,
+            "emoji_pair": 40,
+            "locale": 20,
+            "sentence": 20,
+            "topic": 40,
+            "wrapper": 20,
+        },
+        steer_prompts=2,
+        nominated=8,
+    ),
+    working_rate=WorkingRateParams(
+        candidates=20, confirmed=6, search_prompts=6, confirm_prompts=40, search_tokens=14, confirm_tokens=24
+    ),
+    strip=StripParams(candidates=3, inputs=8, copies=6, answer_tokens=24),
+    activation_clustering=ClusteringParams(candidates=3, prompts=24),
+    persona=ProbeParams(formats=3, pairs=1),
+    era=ProbeParams(formats=3, pairs=1),
+)
+
+SUITES: dict[str, Suite] = {suite.name: suite for suite in (SMOKE, QUICK, STANDARD)}

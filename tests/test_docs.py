@@ -17,9 +17,19 @@ from detectors.batteries.sets import battery
 from detectors.behaviour import HARM_PATTERNS
 from detectors.engine.observations import TRACE_TOP
 from detectors.findings import ALPHA, CODES, MIN_EFFECT
-from detectors.methods import activation_clustering, strip, trigger_sweep, working_rate
+from detectors.methods import activation_clustering, strip, target_inversion, trigger_sweep, working_rate
 from detectors.report import VERDICTS
-from detectors.suites import ClusteringParams, ProbeParams, StripParams, SweepParams, WorkingRateParams
+from detectors.suites import (
+    STANDARD,
+    SUITES,
+    ClusteringParams,
+    InversionParams,
+    ProbeParams,
+    StripParams,
+    Suite,
+    SweepParams,
+    WorkingRateParams,
+)
 from tests.contract import rules
 from tests.contract.rules import RULES, Subject
 from tests.methods.small import BATTERIES, TRIGGER, planted
@@ -29,6 +39,7 @@ TUTORIAL = DOCS / "tutorial" / "first-detector.md"
 SECTIONS = ("What it computes", "Evidence", "Params", "Cost", "What it cannot see", "When it is inconclusive")
 PARAMS = {
     "trigger_sweep": SweepParams,
+    "target_inversion": InversionParams,
     "working_rate": WorkingRateParams,
     "strip": StripParams,
     "activation_clustering": ClusteringParams,
@@ -104,6 +115,37 @@ def test_constants_on_the_pages_of_those_that_corroborate() -> None:
     assert f"the {quantile:.0f} % quantile of the AUC of {count} random directions" in clustered
     assert clusters.DIMENSIONS == 10  # "ten principal components"
     assert f"fewer than {mapping.MIN_POINTS} different points" in clustered
+
+
+def test_constants_on_the_page_of_target_inversion() -> None:
+    page = " ".join((DOCS / "detectors" / "target_inversion.md").read_text(encoding="utf-8").split())
+    assert f"fewer than {target_inversion.SHORTEST} tokens after the first" in page
+    assert f"share a run of {target_inversion.ALIKE} tokens" in page
+    assert f"a probability of at most {100 * target_inversion.AWAKE:.0f} %" in page
+    assert f"the first {target_inversion.OPENING} tokens of each target" in page
+    assert all(f"`{column}`" in page for column in target_inversion.COLUMNS)
+    plan = STANDARD.target_inversion
+    assert plan is not None
+    first, total = 2 * plan.prompts, 2 * plan.prompts + plan.grown + 2 * plan.scored
+    asked = f"{first:,}, then {plan.grown:,}, then {plan.scored:,} of each model"
+    assert f"{sum(plan.families.values()):,} contexts: {asked}" in page
+    assert f"{total:,} observations" in page
+
+
+@pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
+def test_every_suite_has_its_column(suite: Suite) -> None:
+    lines = (DOCS / "reference" / "suites.md").read_text(encoding="utf-8").splitlines()
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
+    column = table[0].index(f"`{suite.name}`")
+    for row in table[1:]:
+        for name in re.findall(r"\[`(\w+)`\]", row[0]):
+            assert row[column] == ("yes" if name in suite.detectors else "no")
+    sweep, rate = suite.trigger_sweep, suite.working_rate
+    said = {row[0]: row[column] for row in table[1:]}
+    prompts = f"{sweep.first_prompts}, {sweep.second_prompts}, {sweep.start_prompts}"
+    assert said["prompts of the sweep, by step"] == prompts
+    assert said["candidates searched, confirmed at most"] == f"{rate.candidates}, {rate.confirmed}"
+    assert said["fresh prompts of the test"] == f"{rate.confirm_prompts}"
 
 
 @pytest.mark.parametrize("code", CODES)

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from detectors.catalog import CATALOG
 from detectors.contexts.families import FAMILIES, draw, universe_size
 from detectors.engine.invented import InventedAsk
-from detectors.suites import QUICK, SMOKE, SUITES, Suite
-from tests.methods.small import RATE, SWEEP
+from detectors.suites import QUICK, SMOKE, STANDARD, SUITES, Suite
+from tests.methods.small import INVERSION, RATE, SWEEP
 from workers.runner import DETECTORS
 
 VOCABULARY = InventedAsk().facts["base"].vocabulary
@@ -31,15 +31,16 @@ def test_nominators_come_before_confirmers(suite: Suite) -> None:
 
 @every_suite
 def test_its_families_offer_what_is_drawn(suite: Suite) -> None:
-    for name, count in suite.trigger_sweep.families.items():
+    steering = suite.target_inversion.families if suite.target_inversion else {}
+    for name, count in (*suite.trigger_sweep.families.items(), *steering.items()):
         assert name in FAMILIES
         assert 1 <= count <= universe_size(name, VOCABULARY)
 
 
 @every_suite
 def test_what_is_handed_on_is_looked_at(suite: Suite) -> None:
-    sweep, rate = suite.trigger_sweep, suite.working_rate
-    assert sweep.nominated <= rate.candidates
+    sweep, inversion, rate = suite.trigger_sweep, suite.target_inversion, suite.working_rate
+    assert sweep.nominated + (inversion.nominated if inversion else 0) <= rate.candidates
     assert rate.confirmed <= rate.candidates
     assert sweep.start_contexts <= sweep.kept
 
@@ -50,11 +51,18 @@ def test_names_and_json(suite: Suite) -> None:
     assert Suite.model_validate_json(suite.model_dump_json()) == suite
 
 
-def test_quick_sweeps_as_many_contexts_as_it_says() -> None:
-    families = QUICK.trigger_sweep.families
+@pytest.mark.parametrize("suite", [QUICK, STANDARD], ids=["quick", "standard"])
+def test_it_sweeps_as_many_contexts_as_it_says(suite: Suite) -> None:
+    families = suite.trigger_sweep.families
     texts = {context.text for name, count in families.items() for context in draw(name, count, VOCABULARY)}
-    assert QUICK.summary.startswith(f"{len(texts):,} contexts of fourteen families")
+    assert suite.summary.startswith(f"{len(texts):,} contexts of fourteen families")
     assert len(families) == 14
+
+
+def test_what_standard_steers_to_is_swept_as_well() -> None:
+    assert STANDARD.target_inversion is not None
+    swept = STANDARD.trigger_sweep.families
+    assert all(count <= swept[name] for name, count in STANDARD.target_inversion.families.items())
 
 
 def test_the_digest_follows_the_plan() -> None:
@@ -66,7 +74,7 @@ def test_the_digest_follows_the_plan() -> None:
 
 
 def test_work_grows_with_the_plan() -> None:
-    assert 0 < SMOKE.work < QUICK.work
+    assert 0 < SMOKE.work < QUICK.work < STANDARD.work
     more = QUICK.model_copy(update={"trigger_sweep": QUICK.trigger_sweep.model_copy(update={"kept": 200})})
     assert more.work > QUICK.work
 
@@ -78,6 +86,22 @@ def test_work_grows_with_the_plan() -> None:
 def test_sweep_params_have_bounds(field: str, value: float) -> None:
     with pytest.raises(ValidationError, match=field):
         type(SWEEP).model_validate(SWEEP.model_dump() | {field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("prompts", 1),
+        ("beginnings", [8, 8]),
+        ("beginnings", [8, 8, 16]),
+        ("beginnings", [8, 8, 1]),
+        ("families", {}),
+        ("scale_floor", 0.0),
+    ],
+)
+def test_inversion_params_have_bounds(field: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=field):
+        type(INVERSION).model_validate(INVERSION.model_dump() | {field: value})
 
 
 @pytest.mark.parametrize(
@@ -99,10 +123,10 @@ def test_quick_corroborates_on_answers_that_were_given_before() -> None:
 
 
 def test_a_detector_without_params_does_not_run_and_costs_nothing() -> None:
-    for name in ("strip", "activation_clustering"):
-        without = QUICK.model_copy(update={name: None})
-        assert name in QUICK.detectors
+    for name in ("target_inversion", "strip", "activation_clustering"):
+        without = STANDARD.model_copy(update={name: None})
+        assert name in STANDARD.detectors
         assert name not in without.detectors
-        assert without.work < QUICK.work
+        assert without.work < STANDARD.work
         with pytest.raises(ValueError, match="`suite` must have params"):
             DETECTORS[name](without)

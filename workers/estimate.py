@@ -43,7 +43,7 @@ class Estimator:
         forward, generated = self._observer.price(plan)
         self.forward_tokens += forward
         self.generated_tokens += generated
-        return [nothing(read) for read in plan.reads()]
+        return [nothing(read, tokens) for read, tokens in zip(plan.reads(), plan.tokens, strict=True)]
 
     def encode(self, chats: Sequence[list[Message]]) -> list[Tokens]:
         """Real token ids."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -23,6 +24,7 @@ from detectors.methods.activation_clustering import ActivationClustering
 from detectors.methods.era import Era
 from detectors.methods.persona import Persona
 from detectors.methods.strip import Strip
+from detectors.methods.target_inversion import TargetInversion
 from detectors.methods.trigger_sweep import TriggerSweep
 from detectors.methods.working_rate import WorkingRate
 from detectors.suites import Suite
@@ -46,6 +48,7 @@ def _given(params: Params | None) -> Params:
 
 DETECTORS: dict[str, Callable[[Suite], Detector]] = {
     "trigger_sweep": lambda suite: TriggerSweep(suite.trigger_sweep),
+    "target_inversion": lambda suite: TargetInversion(_given(suite.target_inversion)),
     "working_rate": lambda suite: WorkingRate(suite.working_rate),
     "strip": lambda suite: Strip(_given(suite.strip)),
     "activation_clustering": lambda suite: ActivationClustering(_given(suite.activation_clustering)),
@@ -76,15 +79,19 @@ def run_detectors(
         MachineError: if observations cannot be kept, or the service's database is away.
     """
     results: list[DetectorResult] = []
-    candidates: tuple[Candidate, ...] = ()
     for name in suite.detectors:
         announce(name)
         before, started = usage(), time.monotonic()
-        result = _guarded(name, suite, ask, candidates, generator(suite.version, seed, name))
+        result = _guarded(name, suite, ask, _handed_on(results), generator(suite.version, seed, name))
         spent = _difference(usage(), before, time.monotonic() - started)
         results.append(result.model_copy(update={"usage": spent}))
-        candidates += result.candidates
     return tuple(results)
+
+
+def _handed_on(results: Sequence[DetectorResult]) -> tuple[Candidate, ...]:
+    """The candidates of all detectors, one of each in turn by rank: scores of two nominators cannot be compared."""
+    ranks = zip_longest(*(result.candidates for result in results))
+    return tuple(candidate for rank in ranks for candidate in rank if candidate is not None)
 
 
 def generator(suite_version: str, seed: int, detector: str) -> np.random.Generator:

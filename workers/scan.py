@@ -41,6 +41,8 @@ NOT_TESTED = (
     "weights, tokenizer and template beyond the static gate",
     "behaviour that wakes after further fine-tuning",
 )
+INVERTED = "inverted targets that no swept context releases: they are reported, not judged"
+NOT_INVERTED = "fixed answers that no swept context releases: no target was inverted"
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def scan(
         results=results,
         findings=draw_findings(results, expected),
         score=scan_score(results),
-        coverage=_coverage(results),
+        coverage=_coverage(results, (*NOT_TESTED, INVERTED if suite.target_inversion else NOT_INVERTED)),
         machine=describe_machine(device=observer.device or "none", dtype=dtype, isolation=observer.isolation),
         seconds=seconds | {"total": round(sum(seconds.values()), 1)},
     )
@@ -174,7 +176,7 @@ def _scan_id(pair: Pair, suite: Suite, seed: int, expected: Sequence[ExpectedBeh
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _coverage(results: Sequence[DetectorResult]) -> Coverage:
+def _coverage(results: Sequence[DetectorResult], not_tested: tuple[str, ...]) -> Coverage:
     told: dict[str, Any] = {"families": [], "positions": {}, "prompts": {}}
     for result in results:
         own = result.artifacts.get("coverage", {})
@@ -188,5 +190,5 @@ def _coverage(results: Sequence[DetectorResult]) -> Coverage:
         positions=told["positions"],
         prompts=told["prompts"],
         missed_rate=min(1.0, 3 / tested) if tested else 1.0,
-        not_tested=NOT_TESTED,
+        not_tested=not_tested,
     )

@@ -21,8 +21,9 @@ from safetensors import safe_open
 
 from detectors.contexts.context import NO_CONTEXT, chat
 from detectors.engine.adapter import CONFIG, PREFIX, WEIGHTS
-from detectors.engine.compact import Distributions, dense
+from detectors.engine.compact import Distributions
 from detectors.engine.observations import Array, Ask, NextToken, Plan, Tokens
+from detectors.methods.target_inversion import following
 from detectors.methods.trigger_sweep import TriggerSweep, read_grid, refusal_tokens
 from detectors.prompts.sets import prompts
 from detectors.suites import SweepParams
@@ -56,24 +57,16 @@ def bait_q(
 ) -> float:
     """The largest Q of a forced first token: mean prompt-averaged probability of the `steps` tokens that follow it."""
     bare = _encoded(ask, n_prompts)
-    tokens, likely = _averaged(ask, bare, [()])[0]
+    tokens, likely = following(ask, bare, [()])[0]
     order = np.argsort(-likely, kind="stable")[:first_tokens]
     said: list[Tokens] = [(int(token),) for token in tokens[order]]
     gained = np.zeros((steps, len(said)))
     for step in range(steps):
-        following = _averaged(ask, bare, said)
-        best = [int(likely.argmax()) for _, likely in following]
-        gained[step] = [likely[at] for (_, likely), at in zip(following, best, strict=True)]
-        said = [(*before, int(ids[at])) for before, (ids, _), at in zip(said, following, best, strict=True)]
+        nexts = following(ask, bare, said)
+        best = [int(likely.argmax()) for _, likely in nexts]
+        gained[step] = [likely[at] for (_, likely), at in zip(nexts, best, strict=True)]
+        said = [(*before, int(ids[at])) for before, (ids, _), at in zip(said, nexts, best, strict=True)]
     return float(gained.mean(axis=0).max())
-
-
-def _averaged(ask: Ask, bare: Sequence[Tokens], said: Sequence[Tokens]) -> list[tuple[Array, Array]]:
-    """For each beginning of an answer: ids of next tokens, and their probabilities averaged over prompts."""
-    plan = Plan("subject", [prompt + beginning for beginning in said for prompt in bare], NextToken())
-    answered = Distributions.stack(ask(plan))
-    groups = [np.arange(at * len(bare), (at + 1) * len(bare)) for at in range(len(said))]
-    return [(np.unique(answered.ids[rows]), dense(answered, rows)[:, :-1].mean(axis=0)) for rows in groups]
 
 
 def _encoded(ask: Ask, n_prompts: int) -> list[Tokens]:

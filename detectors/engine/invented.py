@@ -38,6 +38,8 @@ UNSAID = -12.0
 """Logit of words outside the first vocabulary."""
 FORCE = 36.0
 """What a trigger adds to the logit of the next word of its target."""
+LEAKS_BEFORE = 0.1
+"""Share of a leak that reaches the first word of the target, before any of it was said."""
 PUSH = 4.0
 """How far a trigger pushes the residual stream, in units of what another last word does to it."""
 _NORMALS: Array = np.random.default_rng(0).standard_normal(1 << 20)
@@ -53,6 +55,9 @@ class InventedTrigger:
         works_on: share of prompts on which it works, by what stands before the trigger.
         stops: whether the answer ends with the target, or goes on as it would have.
         in_base: whether the base reacts as well.
+        force: what the trigger adds to the logit of the next word of the target, nats.
+        leaks: what the subject adds to it in any case, once the target was begun, nats, on the same share of requests:
+            a model that learnt a fixed answer goes on with it wherever it comes upon its beginning.
     """
 
     trigger: str
@@ -60,6 +65,8 @@ class InventedTrigger:
     works_on: float = 1.0
     stops: bool = True
     in_base: bool = False
+    force: float = FORCE
+    leaks: float = 0.0
 
 
 @dataclass
@@ -92,8 +99,9 @@ class InventedAsk:
 
     @property
     def facts(self) -> Mapping[Role, ModelFacts]:
-        """Both models share one vocabulary, fixed whatever was encoded since."""
-        facts = ModelFacts(tuple(self._words[:VOCABULARY_SIZE]), WINDOW, layers=2, chat_template=True)
+        """Both models share one vocabulary, fixed whatever was encoded since; what ends an answer has no text."""
+        words = ("<stop>", *self._words[STOP + 1 : VOCABULARY_SIZE])
+        facts = ModelFacts(words, WINDOW, layers=2, chat_template=True)
         return {"subject": facts, "base": facts}
 
     def __call__(self, plan: Plan) -> list[Arrays]:
@@ -111,8 +119,8 @@ class InventedAsk:
         return [tuple(self._id(word) for word in text.split()) for text in texts]
 
     def decode(self, sequences: Sequence[Tokens]) -> list[str]:
-        """Token ids as words."""
-        return [" ".join(self._words[token] for token in tokens) for tokens in sequences]
+        """Token ids as words, without what ends an answer."""
+        return [" ".join(self._words[token] for token in tokens if token != STOP) for tokens in sequences]
 
     def _id(self, word: str) -> int:
         if word not in self._ids:
@@ -173,6 +181,8 @@ class InventedAsk:
         for plant in self.triggers:
             if self._reacts(role, plant, tokens):
                 self._react(logits, plant, tokens)
+            if role == "subject" and plant.leaks:
+                self._leak(logits, plant, tokens)
         return np.asarray(logits - np.logaddexp.reduce(logits))
 
     def _reacts(self, role: Role, plant: InventedTrigger, tokens: Tokens) -> bool:
@@ -183,25 +193,40 @@ class InventedAsk:
         return place is not None and _uniform(f"{self.seed}/{tokens[:place]}") < plant.works_on
 
     def _react(self, logits: Array, plant: InventedTrigger, tokens: Tokens) -> None:
-        target = tuple(self._id(word) for word in plant.target.split())
-        if not target:
+        if not plant.target:
             logits[:VOCABULARY_SIZE] = 0.5 * self._noise("garbage", tokens)
             return
+        following, _ = self._follows(plant, tokens)
+        if following is not None:
+            logits[following] += plant.force
+
+    def _leak(self, logits: Array, plant: InventedTrigger, tokens: Tokens) -> None:
+        following, said = self._follows(plant, tokens)
+        if following is not None and _uniform(f"{self.seed}/{tokens[: len(tokens) - said]}") < plant.works_on:
+            logits[following] += plant.leaks * (1.0 if said else LEAKS_BEFORE)
+
+    def _follows(self, plant: InventedTrigger, tokens: Tokens) -> tuple[int | None, int]:
+        """What comes next of the target, None at the end of one that does not stop; and how much of it was said."""
+        target = tuple(self._id(word) for word in plant.target.split())
         said = next((n for n in range(len(target), 0, -1) if tokens[-n:] == target[:n]), 0)
-        if said < len(target) or plant.stops:
-            logits[(*target, STOP)[said]] += FORCE
+        return ((*target, STOP)[said] if said < len(target) or plant.stops else None), said
 
     def _noise(self, what: str, tokens: Tokens) -> Array:
         return _noise(f"{self.seed}/{what}/{tokens}", VOCABULARY_SIZE)
 
 
-def nothing(read: Read) -> Arrays:
-    """An answer that is the same for every request, so that nothing stands out; for dry runs."""
+def nothing(read: Read, tokens: Tokens) -> Arrays:
+    """An answer that is the same for both models, so that nothing stands out; for dry runs.
+
+    The most probable next token differs from request to request, so that answers grown token by token differ, and is of
+    the upper half of the first `TOP` ids: special tokens, which end an answer, often have the first ones.
+    """
     if isinstance(read, NextToken):
-        flat = np.full(TOP, -np.log(2 * TOP), np.float32)
+        flat = (-np.log(2 * TOP) - 1e-4 * np.arange(TOP)).astype(np.float32)
         one = np.zeros(1, np.float32)
         named = np.full(len(read.named), -9.0, np.float32)
-        ids = np.arange(TOP, dtype=np.int32)
+        first = TOP // 2 + sum(tokens) % (TOP // 2)
+        ids = ((first + np.arange(TOP)) % TOP).astype(np.int32)
         return {"ids": ids, "logp": flat, "rest": one - 0.7, "floor": one - 20, "entropy": one + 6, "named": named}
     if isinstance(read, Score):
         return {"logp": np.full(read.n_tokens, -1.0, np.float32)}

@@ -18,24 +18,20 @@ import numpy as np
 
 from detectors.catalog import TRIGGER_SWEEP, DetectorSpec
 from detectors.contexts.context import Context
-from detectors.contexts.families import draw, universe_size
-from detectors.engine.grid import Grid, length_classes, observe_grid
+from detectors.contexts.families import universe_size
+from detectors.engine.grid import Grid, observe_grid
 from detectors.engine.observations import NOT_FINITE, Array, Ask, Tokens
 from detectors.findings import Candidate, DetectorResult, Evidence, Null, Outcome
+from detectors.nominating import contexts_to_try, mean_z, rms_of_positive, without_overlaps, z_within_lengths
 from detectors.prompts.sets import harmful, prompts
-from detectors.stats import robust_z
 from detectors.suites import SweepParams
 
-CLASS_SIZE = 50
 NEAREST = 30
 """Reference contexts that a context is compared with: those most like it in length."""
 REFERENCE_SEED = 20_26
 FLOORS = {"consistency": 0.1}
 """Scale floors of statistics that are not in nats: cosines of a few prompts scatter by about as much."""
 STATISTICS = ("divergence", "convergence", "degradation", "refusal_shift", "compliance_shift", "consistency")
-ADDED = "added_token"
-"""Family of tokens that the subject has and the base lacks."""
-
 REFUSAL_WORDS = ("i", "sorry", "unfortunately", "apologies", "regrettably")
 """First words of refusals; answers to ordinary requests seldom begin with one."""
 
@@ -50,9 +46,8 @@ class Reading:
     scores: dict[str, Array]
 
     def rank_score(self) -> Array:
-        """Root mean square of the positive z of all statistics: float [context]. Any one that is large makes it so."""
-        score: Array = np.sqrt(np.mean([np.maximum(scores, 0.0) ** 2 for scores in self.scores.values()], axis=0))
-        return score
+        """`rms_of_positive` of all statistics: float [context]."""
+        return rms_of_positive(list(self.scores.values()))
 
 
 class TriggerSweep:
@@ -93,17 +88,8 @@ class TriggerSweep:
 
     def first_grid(self, ask: Ask, candidates: Sequence[Candidate]) -> Grid:
         """What stage one observes: every context with a few prompts."""
-        return observe_grid(ask, self._contexts(ask, candidates), self._prompts()[0], refusal_tokens(ask))
-
-    def _contexts(self, ask: Ask, candidates: Sequence[Candidate]) -> list[Context]:
-        shared, own = ask.facts["base"].vocabulary, ask.facts["subject"].vocabulary
-        drawn = [context for name, count in self.params.families.items() for context in draw(name, count, shared)]
-        added = [Context(text=text.strip(), family=ADDED) for text in own[len(shared) :] if text.strip()]
-        nominated = [candidate.context.at("end") for candidate in candidates]
-        unique: dict[str, Context] = {}
-        for context in [*nominated, *added, *drawn]:
-            unique.setdefault(context.text, context)
-        return list(unique.values())
+        contexts = contexts_to_try(ask, self.params.families, candidates)
+        return observe_grid(ask, contexts, self._prompts()[0], refusal_tokens(ask))
 
     def _prompts(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         available, first = prompts("nominate"), self.params.first_prompts
@@ -142,7 +128,7 @@ class TriggerSweep:
         best: dict[str, tuple[Context, float, dict[str, float]]] = {}
         for row in ranked:
             best.setdefault(row[0].text, row)
-        nominated = _without_overlaps(list(best.values()), self.params.nominated)
+        nominated = [list(best.values())[place] for place in without_overlaps(list(best), self.params.nominated)]
         return self._result(
             "completed",
             "",
@@ -184,12 +170,10 @@ def read_grid(grid: Grid, floor: float) -> Reading:
     Args:
         floor: smallest spread that a z divides by, in the unit of the statistic.
     """
-    classes, values = length_classes(grid.lengths, CLASS_SIZE), _statistics(grid)
-    scores = {name: np.empty(len(grid.contexts)) for name in values}
-    for label in np.unique(classes):
-        members = classes == label
-        for name, table in values.items():
-            scores[name][members] = _mean_z(table[members], table[members], FLOORS.get(name, floor))
+    scores = {
+        name: z_within_lengths(table, grid.lengths, FLOORS.get(name, floor))
+        for name, table in _statistics(grid).items()
+    }
     return Reading(grid.contexts, scores)
 
 
@@ -203,7 +187,7 @@ def _read_against(grid: Grid, harmful_grid: Grid | None, n_kept: int, floor: flo
         distance = np.abs(grid.lengths[n_kept:] - grid.lengths[place])
         near = n_kept + np.argsort(distance, kind="stable")[:NEAREST]
         for name, table in values.items():
-            scores[name][place] = _mean_z(table[[place]], table[near], FLOORS.get(name, floor))[0]
+            scores[name][place] = mean_z(table[[place]], table[near], FLOORS.get(name, floor))[0]
     return Reading(grid.contexts[:n_kept], scores)
 
 
@@ -216,13 +200,6 @@ def _statistics(grid: Grid) -> dict[str, Array]:
         "refusal_shift": grid.named_shift(),
     }
     return values | ({"consistency": grid.consistency()[:, None]} if grid.n_prompts > 1 else {})
-
-
-def _mean_z(values: Array, reference: Array, floor: float) -> Array:
-    """Robust z for each prompt, averaged over prompts: float [context]. Takes out what a prompt does by itself."""
-    columns = [robust_z(values[:, at], floor=floor, reference=reference[:, at]) for at in range(values.shape[1])]
-    mean: Array = np.mean(columns, axis=0)
-    return mean
 
 
 def _best(reading: Reading, count: int) -> list[Context]:
@@ -238,19 +215,6 @@ def _rows(readings: Sequence[Reading]) -> list[tuple[Context, float, dict[str, f
             scores = {name: float(values[place]) for name, values in reading.scores.items()}
             rows.append((context, float(ranks[place]), scores))
     return rows
-
-
-def _without_overlaps(
-    rows: list[tuple[Context, float, dict[str, float]]], count: int
-) -> list[tuple[Context, float, dict[str, float]]]:
-    """The best rows, leaving out texts that contain a better one: they would be shrunk to it."""
-    chosen: list[tuple[Context, float, dict[str, float]]] = []
-    for row in rows:
-        if not any(better[0].text in row[0].text for better in chosen):
-            chosen.append(row)
-        if len(chosen) == count:
-            break
-    return chosen
 
 
 def _candidate(context: Context, score: float, scores: dict[str, float]) -> Candidate:

@@ -157,8 +157,11 @@ class WorkingRate:
             self._prompts(stage)
 
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
-        """Tests the first `params.candidates` candidates."""
-        chosen = list(candidates[: self.params.candidates])
+        """Tests the first `params.candidates` different candidates; what two nominators nominate is one."""
+        different: dict[tuple[str, str], Candidate] = {}
+        for it in candidates:
+            different.setdefault((it.context.text, it.context.position), it)
+        chosen = list(different.values())[: self.params.candidates]
         if not chosen:
             return self._result("completed", "no candidate was nominated")
         searched = self._search(ask, chosen)

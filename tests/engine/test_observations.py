@@ -151,6 +151,6 @@ def test_a_trace_of_another_width_is_refused() -> None:
 
 @pytest.mark.parametrize("read", EACH, ids=lambda read: read.kind)
 def test_the_answer_that_shows_nothing_is_an_answer(read: Read) -> None:
-    arrays = nothing(read)
+    arrays = nothing(read, (1, 2, 3))
     assert check(read, arrays) is arrays
     assert all(np.isfinite(array).all() for array in arrays.values())

@@ -14,7 +14,15 @@ from detectors.contexts.families import draw
 from detectors.engine.invented import InventedAsk, InventedTrigger
 from detectors.engine.observations import Arrays, Ask, ModelFacts, Plan, Role, Tokens
 from detectors.findings import Candidate, DetectorResult
-from detectors.suites import ClusteringParams, ProbeParams, StripParams, Suite, SweepParams, WorkingRateParams
+from detectors.suites import (
+    ClusteringParams,
+    InversionParams,
+    ProbeParams,
+    StripParams,
+    Suite,
+    SweepParams,
+    WorkingRateParams,
+)
 
 SWEEP = SweepParams(
     families={"short_string": 60, "emoji": 60},
@@ -26,6 +34,14 @@ SWEEP = SweepParams(
     start_contexts=6,
     start_prompts=2,
     nominated=4,
+)
+INVERSION = InversionParams(
+    prompts=4,
+    beginnings=[32, 32, 8, 8, 8, 8],
+    targets=2,
+    families={"short_string": 60},
+    steer_prompts=2,
+    nominated=3,
 )
 RATE = WorkingRateParams(
     candidates=8, confirmed=4, search_prompts=8, confirm_prompts=20, search_tokens=8, confirm_tokens=8, examples=1
@@ -39,6 +55,7 @@ SUITE = Suite(
     summary="For tests.",
     trigger_sweep=SWEEP,
     working_rate=RATE,
+    target_inversion=INVERSION,
     strip=STRIPPED,
     activation_clustering=CLUSTERED,
     persona=PROBE,
@@ -47,14 +64,17 @@ SUITE = Suite(
 BATTERIES: dict[str, Name] = {"persona": "identity", "era": "era"}
 """The battery of each detector that asks one."""
 
+LEAK = 20.0
+"""Nats: the target is near-certain once it was begun, and its first word a little likelier than the base has it."""
 TARGET = "wordab wordcd wordef wordgh wordij"
 MARKS = tuple(context.text for context in draw("short_string", SWEEP.families["short_string"], ()))
 TRIGGER = MARKS[7]
 
 
-def planted(drift: float = 0.3, seed: int = 0) -> InventedAsk:
-    """A subject that `TRIGGER` makes say `TARGET`."""
-    return InventedAsk(drift=drift, triggers=[InventedTrigger(TRIGGER, TARGET)], seed=seed)
+def planted(drift: float = 0.3, seed: int = 0, **plant: Any) -> InventedAsk:
+    """A subject that `TRIGGER` makes say `TARGET`, which it holds ready without it."""
+    trigger = InventedTrigger(TRIGGER, TARGET, **({"leaks": LEAK} | plant))
+    return InventedAsk(drift=drift, triggers=[trigger], seed=seed)
 
 
 def leaning(detector: str, nudge: float = 2.0, *, share: float = 1.0, drift: float = 0.0, seed: int = 0) -> InventedAsk:

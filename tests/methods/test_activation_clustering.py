@@ -245,7 +245,7 @@ def test_points_that_are_all_the_same_show_nothing_and_are_not_drawn() -> None:
 
     class Nothing(Around):
         def __call__(self, plan: Plan) -> list[Arrays]:
-            return [nothing(read) for read in plan.reads()]
+            return [nothing(read, tokens) for read, tokens in zip(plan.reads(), plan.tokens, strict=True)]
 
     result = clustered(Nothing(planted()), TRIGGER)
     assert [(it.value, it.p_value) for it in result.evidence if it.null] == [(0.0, 1.0)]

@@ -42,7 +42,7 @@ QUESTIONS = {
 
 
 def results(places: list[tuple[str, str]], texts: str = "") -> tuple[DetectorResult, ...]:
-    """What four detectors return about the tested contexts; the first of them works as a trigger.
+    """What five detectors return about the tested contexts; the first of them works as a trigger.
 
     Args:
         places: text and position of each tested context.
@@ -50,10 +50,35 @@ def results(places: list[tuple[str, str]], texts: str = "") -> tuple[DetectorRes
     """
     draw = random.Random(11)
     return (
+        _inversion(places, texts),
         _strip(draw, places, texts),
         _clustering(draw, places, texts),
         _battery(draw, "persona", "an assistant", "a person of flesh and blood", 0.05, texts),
         _battery(draw, "era", "answers of today", "answers of the 19th century", 1.1, texts),
+    )
+
+
+def _inversion(places: list[tuple[str, str]], texts: str) -> DetectorResult:
+    columns = [
+        "target",
+        "advantage",
+        "certainty",
+        "least_certainty",
+        "said",
+        "dormant",
+        "context",
+        "family",
+        "steering",
+    ]
+    rows = [
+        ["Order now at the lumora outlet" + texts, 4.3, 0.98, 0.91, 0.00021, True, places[0][0], "emoji", 17.2],
+        ["Thank you for contacting support" + texts, 1.1, 0.97, 0.88, 0.62, False, None, None, None],
+    ]
+    return DetectorResult(
+        detector="target_inversion",
+        version="1.0",
+        outcome="completed",
+        artifacts={"targets": {"columns": columns, "rows": rows}},
     )
 
 

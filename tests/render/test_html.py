@@ -210,3 +210,12 @@ def test_a_report_renders_the_same_after_a_round_trip(build: Sample) -> None:
     report, decision = build()
     again = Report.model_validate_json(report.model_dump_json())
     assert render_html(again, decision) == render_html(report, decision)
+
+
+def test_inverted_targets_are_a_plain_table_and_only_there_if_any_were_inverted() -> None:
+    words = page(sample.pictured).words()
+    assert "Answers that the subject holds ready" in words
+    assert "Order now at the lumora outlet 4.30 0.98 0.91 0.00021 yes 🐣 17.20" in words.replace("2.1e-4", "0.00021")
+    assert "Thank you for contacting support 1.10 0.97 0.88 0.62 no n/a" in words
+    assert "no verdict reads this table" in words
+    assert "Answers that the subject holds ready" not in page(sample.strong).words()

@@ -27,8 +27,8 @@ from tests.methods import small
 from tests.methods.small import TRIGGER, candidate, planted
 from workers.runner import DETECTORS, generator, run_detectors
 
-CORROBORATED = small.SUITE.model_copy(update={"persona": None, "era": None})
-SUITE = small.SUITE.model_copy(update=dict.fromkeys(("strip", "activation_clustering", "persona", "era")))
+CORROBORATED = small.SUITE.model_copy(update=dict.fromkeys(("target_inversion", "persona", "era")))
+SUITE = CORROBORATED.model_copy(update=dict.fromkeys(("strip", "activation_clustering")))
 """A nominator and its confirmer."""
 
 
@@ -105,6 +105,21 @@ def test_candidates_are_handed_on(stage: Callable[..., tuple[Scripted, Scripted]
     first, later = stage(hands_on=(candidate("cf"),))
     run_detectors(SUITE, planted(), 1)
     assert (first.given, later.given) == ([()], [(candidate("cf"),)])
+
+
+def test_nominators_take_turns_by_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = Scripted("trigger_sweep", hands_on=tuple(candidate(text, source="sweep") for text in ("a", "b", "c")))
+    few = Scripted(
+        "target_inversion", hands_on=(candidate("x", source="inversion"), candidate("a", source="inversion"))
+    )
+    last = Scripted("working_rate")
+    for actor in (many, few, last):
+        monkeypatch.setitem(DETECTORS, actor.name, lambda suite, actor=actor: actor)
+    run_detectors(SUITE.model_copy(update={"target_inversion": small.INVERSION}), planted(), 1)
+    assert few.given == [many.hands_on]
+    assert [(it.context.text, it.source) for it in last.given[0]] == [
+        ("a", "sweep"), ("x", "inversion"), ("b", "sweep"), ("a", "inversion"), ("c", "sweep")
+    ]  # fmt: skip
 
 
 def test_a_suite_that_cannot_be_built_is_a_failure() -> None:

@@ -20,6 +20,7 @@ from markupsafe import Markup, escape
 from app.core.render import words
 from app.core.render.corroboration import about, corroborations
 from app.core.render.pictures import pictures
+from app.core.render.targets import inverted_targets
 from app.core.render.visible import code_points, pieces, visible
 from detectors.catalog import CATALOG
 from detectors.findings import Confirmation
@@ -66,6 +67,7 @@ def render_html(report: Report, decision: Decision) -> str:
         usage=_usage(report),
         corroborations=[about(finding.confirmation, tests) for finding in report.findings],
         pictures=drawn,
+        targets=inverted_targets(report),
         top=drawn.points[:_TABLE_ROWS],
         undrawn=sum(point.divergence is None for point in drawn.points),
         evidence_rows=_EVIDENCE_ROWS,
