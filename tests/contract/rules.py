@@ -191,7 +191,7 @@ def alone(subject: Subject) -> Iterator[None]:
 def _plans(subject: Subject) -> int:
     around = Around(planted())
     subject.run(around)
-    return len(around.plans)
+    return len(around.plans) + around.rendered
 
 
 def half_way(subject: Subject, error: Exception) -> Interrupted:

@@ -13,6 +13,7 @@ from detectors.contexts.context import Context, Message
 from detectors.contexts.families import draw
 from detectors.engine.invented import InventedAsk, InventedTrigger
 from detectors.engine.observations import Arrays, Ask, ModelFacts, Plan, Role, Tokens
+from detectors.engine.shipped import ChatAt, ModelFiles, Rendering
 from detectors.findings import Candidate, DetectorResult
 from detectors.suites import ClusteringParams, ProbeParams, StripParams, Suite, SweepParams, WorkingRateParams
 
@@ -91,6 +92,7 @@ class Around:
 
     inner: Ask
     plans: list[Plan] = field(default_factory=list)
+    rendered: int = 0
 
     @property
     def facts(self) -> Mapping[Role, ModelFacts]:
@@ -104,6 +106,14 @@ class Around:
 
     def decode(self, sequences: Sequence[Tokens]) -> list[str]:
         return self.inner.decode(sequences)
+
+    @property
+    def files(self) -> Mapping[Role, ModelFiles]:
+        return self.inner.files
+
+    def render(self, role: Role, chats: Sequence[ChatAt]) -> list[Rendering]:
+        self.rendered += 1
+        return self.inner.render(role, chats)
 
     def __call__(self, plan: Plan) -> list[Arrays]:
         self.plans.append(plan)
@@ -129,15 +139,22 @@ class Chunked(Around):
 
 @dataclass
 class Interrupted(Around):
-    """Raises `error` instead of answering any plan after the first `answered`."""
+    """Raises `error` instead of answering any plan or rendering any chats after the first `answered`."""
 
     error: Exception = field(default_factory=RuntimeError)
     answered: int = 0
 
     def __call__(self, plan: Plan) -> list[Arrays]:
-        if len(self.plans) >= self.answered:
-            raise self.error
+        self._watch()
         return super().__call__(plan)
+
+    def render(self, role: Role, chats: Sequence[ChatAt]) -> list[Rendering]:
+        self._watch()
+        return super().render(role, chats)
+
+    def _watch(self) -> None:
+        if len(self.plans) + self.rendered >= self.answered:
+            raise self.error
 
 
 @dataclass
