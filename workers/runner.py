@@ -20,6 +20,7 @@ from detectors.engine.observations import Ask
 from detectors.errors import BudgetExceeded, HostError, InputError, Interruption, MachineError
 from detectors.findings import Candidate, DetectorResult, Outcome, Usage
 from detectors.methods.activation_clustering import ActivationClustering
+from detectors.methods.artifact_diff import ArtifactDiff
 from detectors.methods.era import Era
 from detectors.methods.persona import Persona
 from detectors.methods.strip import Strip
@@ -45,6 +46,7 @@ def _given(params: Params | None) -> Params:
 
 
 DETECTORS: dict[str, Callable[[Suite], Detector]] = {
+    "artifact_diff": lambda suite: ArtifactDiff(_given(suite.artifact_diff)),
     "trigger_sweep": lambda suite: TriggerSweep(suite.trigger_sweep),
     "working_rate": lambda suite: WorkingRate(suite.working_rate),
     "strip": lambda suite: Strip(_given(suite.strip)),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from detectors.engine import template_sandbox
-from detectors.engine.shipped import ChatAt, Rendering
+from detectors.engine.shipped import NOT_RENDERED, ChatAt, Rendering
 
 TEMPLATE_SECONDS = 30
 BATCH = 256
@@ -46,7 +46,7 @@ def render(template: str | None, specials: Mapping[str, str], chats: Sequence[Ch
         if len(lines) < len(part):
             found.append(Rendering("", fault=TOO_LONG))
             kills += 1
-    return found + [Rendering("", fault="not rendered: others ran too long")] * (len(chats) - len(found))
+    return found + [Rendering("", fault=NOT_RENDERED)] * (len(chats) - len(found))
 
 
 def _run(given: dict[str, Any]) -> list[dict[str, Any]]:

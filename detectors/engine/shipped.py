@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+NOT_RENDERED = "was not rendered: others ran too long"
+
 
 @dataclass(frozen=True)
 class ModelFiles:
@@ -54,3 +56,8 @@ class Rendering:
     text: str
     dates: tuple[str, ...] = ()
     fault: str = ""
+
+    @property
+    def missing(self) -> bool:
+        """Whether nobody tried: chats before it ran too long."""
+        return self.fault == NOT_RENDERED

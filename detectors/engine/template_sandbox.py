@@ -82,27 +82,40 @@ def find_fault(template: str, specials: dict[str, str]) -> str | None:
     return None
 
 
-def render_chat(template: str, specials: dict[str, str], chat: dict[str, Any]) -> dict[str, Any]:
-    """One chat, rendered at its time, with the branch `forced` taken whatever its condition says."""
-    clock = Clock()
-    clock.now = datetime.fromisoformat(chat["now"])
-    random.seed(0)
-    text, fault = "", ""
-    try:
-        environment = make_environment(clock)
-        tree = environment.parse(template)
-        if chat["forced"] is not None:
-            branches(tree)[chat["forced"]].test = nodes.Const(True)
-        code = environment.compile(tree)
-        compiled = environment.template_class.from_code(environment, code, environment.make_globals(None))
-        text = compiled.render(messages=chat["messages"], add_generation_prompt=True, **specials)
-    except MemoryError:
-        fault = "needs too much memory"
-    except Exception as error:  # a template may raise whatever it likes; this process ends here
-        fault = str(error)[:300] or type(error).__name__
-    if len(text) > LONGEST:
-        text, fault = "", f"renders more than {LONGEST} characters"
-    return {"text": text, "dates": clock.told, "fault": fault}
+class Renderer:
+    """Renders many chats by one template; each stands alone."""
+
+    def __init__(self, template: str, specials: dict[str, str]) -> None:
+        self._template, self._specials = template, specials
+        self._clock = Clock()
+        self._environment = make_environment(self._clock)
+        self._compiled: dict[int | None, jinja2.Template] = {}
+
+    def render(self, chat: dict[str, Any]) -> dict[str, Any]:
+        """One chat at its time, with the branch `forced` taken whatever its condition says."""
+        self._clock.now, self._clock.told = datetime.fromisoformat(chat["now"]), []
+        random.seed(0)
+        text, fault = "", ""
+        try:
+            compiled = self._compile(chat["forced"])
+            text = compiled.render(messages=chat["messages"], add_generation_prompt=True, **self._specials)
+        except MemoryError:
+            fault = "needs too much memory"
+        except Exception as error:  # a template may raise whatever it likes; this process ends here
+            fault = str(error)[:300] or type(error).__name__
+        if len(text) > LONGEST:
+            text, fault = "", f"renders more than {LONGEST} characters"
+        return {"text": text, "dates": self._clock.told[:100], "fault": fault}
+
+    def _compile(self, forced: int | None) -> jinja2.Template:
+        if forced not in self._compiled:
+            tree = self._environment.parse(self._template)
+            if forced is not None:
+                branches(tree)[forced].test = nodes.Const(True)
+            code = self._environment.compile(tree)
+            names = self._environment.make_globals(None)
+            self._compiled[forced] = jinja2.Template.from_code(self._environment, code, names)
+        return self._compiled[forced]
 
 
 def branches(tree: nodes.Template) -> list[nodes.If | nodes.CondExpr]:
@@ -149,9 +162,10 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     given = json.load(sys.stdin)
-    for chat in given.get("chats", ()):
-        print(json.dumps(render_chat(given["template"], given["specials"], chat)), flush=True)
     if "chats" in given:
+        renderer = Renderer(given["template"], given["specials"])
+        for chat in given["chats"]:
+            print(json.dumps(renderer.render(chat)), flush=True)
         return
     try:
         fault = find_fault(given["template"], given["specials"])
