@@ -13,7 +13,8 @@ class DetectorSpec(Plain):
     """What a detector is.
 
     Attributes:
-        stage: inspectors read files and ask no model, nominators rank contexts, confirmers test candidates on fresh prompts, assessors read whole models.
+        stage: inspectors read files and ask no model, nominators rank contexts, confirmers test candidates on fresh
+            prompts, assessors read whole models.
         citation: where the method comes from.
         summary: one sentence.
         cannot_see: one sentence.

@@ -1,7 +1,8 @@
 """Evidence, candidates, confirmations, proofs and findings: what detectors return and what is claimed from it.
 
-Three layers, in this order: a detector measures (`Evidence`, `Confirmation`, `Proof`), `draw_findings` claims (`Finding`), a
-policy decides (`detectors.report.decide`). Each is a pure function of the one before. Importable without torch.
+Three layers, in this order: a detector measures (`Evidence`, `Confirmation`, `Proof`), `draw_findings` claims
+(`Finding`), a policy decides (`detectors.report.decide`). Each is a pure function of the one before. Importable without
+torch.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ from detectors.template_chats import (
     WITH_SYSTEM,
     Change,
     Placed,
+    Shape,
     change,
     departure,
     placed,
@@ -86,6 +87,11 @@ class _Bench:
         """Whether a template was let loose on a chat."""
         found = self.rendered[role].get(repr(chat))
         return found is not None and not found.missing
+
+    def shapes(self) -> list[Shape]:
+        """Chats that the subject's template takes; one that prints a list of parts as code does not take parts."""
+        texts = {shape: self.text("subject", shape.ordinary) for shape in SHAPES}
+        return [shape for shape, text in texts.items() if text is not None and "type" not in words(text, ())]
 
     def fault(self, role: Role, chat: ChatAt) -> str:
         """Why there is no text."""
@@ -174,7 +180,7 @@ class ArtifactDiff:
 
     def _released(self, bench: _Bench, code: TemplateCode, old: TemplateCode) -> list[Proof]:
         """Texts that make the subject's template depart, and not the base's; one proof for each departure."""
-        tried = list(self._tried(code, old))
+        tried = list(self._tried(code, old, bench.shapes()))
         bench.render("subject", (chat for one in tried for chat in one.chats))
         departing = [one for one in tried if _departs(bench, one)]
         bench.render("base", (chat for one in departing for chat in one.chats))
@@ -185,12 +191,12 @@ class ArtifactDiff:
                 found.setdefault((proof.kind, proof.added, proof.removed if not proof.added else ""), proof)
         return list(found.values())
 
-    def _tried(self, code: TemplateCode, old: TemplateCode) -> Iterator[Placed]:
+    def _tried(self, code: TemplateCode, old: TemplateCode, shapes: Sequence[Shape]) -> Iterator[Placed]:
         """Every text of the template in every place, and what may satisfy a condition that changes it first."""
         constants = [text for text in code.constants if text not in old.constants] + list(old.constants)
         constants = [text for text in constants if text in code.constants and len(text) <= LONGEST_TRIED]
         triggers = [*_together(code.gates), *constants[: self.params.constants]]
-        yield from (one for trigger in triggers for shape in SHAPES for one in placed(trigger, shape))
+        yield from (one for trigger in triggers for shape in shapes for one in placed(trigger, shape))
         varied = dict.fromkeys(it for trigger in triggers for it in _variants(trigger) if it not in triggers)
         yield from (one for trigger in varied for one in placed(trigger, ONLY))
         for gate in code.gates:
@@ -318,8 +324,7 @@ def _forced(bench: _Bench, code: TemplateCode, old: TemplateCode, released: Sequ
     known = {gate.code for gate in old.gates}
     new = {gate.branch: gate for gate in code.gates if gate.branch is not None and gate.code not in known}
     chats = {
-        branch: [ChatAt(shape.ordinary.messages, NOW, forced=branch) for shape in SHAPES if _renders(bench, shape)]
-        for branch in new
+        branch: [ChatAt(shape.ordinary.messages, NOW, forced=branch) for shape in bench.shapes()] for branch in new
     }
     bench.render("subject", (chat for some in chats.values() for chat in some))
     explained = {word for proof in released for word in proof.added.split() + proof.removed.split()}
@@ -335,10 +340,6 @@ def _forced(bench: _Bench, code: TemplateCode, old: TemplateCode, released: Sequ
             proof = bench.proof("unentered_branch", said, ONLY.ordinary, added=gate.text)
         if proof and not explained & set(proof.added.split() + proof.removed.split()):
             yield proof
-
-
-def _renders(bench: _Bench, shape: Any) -> bool:
-    return bench.text("subject", shape.ordinary) is not None
 
 
 def _taken(bench: _Bench, gate: Gate, chat: ChatAt) -> Proof | None:
@@ -447,7 +448,7 @@ def _forcing(subject: ModelFiles, base: ModelFiles) -> Iterator[Proof]:
     for key in FORCING:
         ours = subject.generation.get(key, subject.config.get(key))
         if ours and ours != base.generation.get(key, base.config.get(key)):
-            said = f"`{key}` is {str(ours)[:200]}, which the base's is not: it decides over tokens, whatever the model says."
+            said = f"`{key}` is {str(ours)[:200]}, the base's is not: it decides over tokens, whatever the model says."
             yield Proof(kind="forced_tokens", where="generation settings", explanation=said)
 
 
