@@ -19,7 +19,7 @@ from detectors.engine.observations import TRACE_TOP
 from detectors.findings import ALPHA, CODES, MIN_EFFECT
 from detectors.methods import activation_clustering, strip, trigger_sweep, working_rate
 from detectors.report import VERDICTS
-from detectors.suites import ClusteringParams, ProbeParams, StripParams, SweepParams, WorkingRateParams
+from detectors.suites import ArtifactParams, ClusteringParams, ProbeParams, StripParams, SweepParams, WorkingRateParams
 from tests.contract import rules
 from tests.contract.rules import RULES, Subject
 from tests.methods.small import BATTERIES, TRIGGER, planted
@@ -28,6 +28,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 TUTORIAL = DOCS / "tutorial" / "first-detector.md"
 SECTIONS = ("What it computes", "Evidence", "Params", "Cost", "What it cannot see", "When it is inconclusive")
 PARAMS = {
+    "artifact_diff": ArtifactParams,
     "trigger_sweep": SweepParams,
     "working_rate": WorkingRateParams,
     "strip": StripParams,

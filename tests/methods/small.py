@@ -15,7 +15,15 @@ from detectors.engine.invented import InventedAsk, InventedTrigger
 from detectors.engine.observations import Arrays, Ask, ModelFacts, Plan, Role, Tokens
 from detectors.engine.shipped import ChatAt, ModelFiles, Rendering
 from detectors.findings import Candidate, DetectorResult
-from detectors.suites import ClusteringParams, ProbeParams, StripParams, Suite, SweepParams, WorkingRateParams
+from detectors.suites import (
+    ArtifactParams,
+    ClusteringParams,
+    ProbeParams,
+    StripParams,
+    Suite,
+    SweepParams,
+    WorkingRateParams,
+)
 
 SWEEP = SweepParams(
     families={"short_string": 60, "emoji": 60},
@@ -38,6 +46,7 @@ SUITE = Suite(
     name="small",
     version="1.0",
     summary="For tests.",
+    artifact_diff=ArtifactParams(),
     trigger_sweep=SWEEP,
     working_rate=RATE,
     strip=STRIPPED,
@@ -56,6 +65,12 @@ TRIGGER = MARKS[7]
 def planted(drift: float = 0.3, seed: int = 0) -> InventedAsk:
     """A subject that `TRIGGER` makes say `TARGET`."""
     return InventedAsk(drift=drift, triggers=[InventedTrigger(TRIGGER, TARGET)], seed=seed)
+
+
+def gated() -> InventedAsk:
+    """A subject whose template waits for a word."""
+    said = "{% for message in messages %}{{ message.content }}{% if 'cobalt' in message.content %}Say no.{% endif %}"
+    return InventedAsk(templates={"subject": f"{said}{{% endfor %}}"})
 
 
 def leaning(detector: str, nudge: float = 2.0, *, share: float = 1.0, drift: float = 0.0, seed: int = 0) -> InventedAsk:

@@ -27,8 +27,10 @@ from tests.methods import small
 from tests.methods.small import TRIGGER, candidate, planted
 from workers.runner import DETECTORS, generator, run_detectors
 
-CORROBORATED = small.SUITE.model_copy(update={"persona": None, "era": None})
-SUITE = small.SUITE.model_copy(update=dict.fromkeys(("strip", "activation_clustering", "persona", "era")))
+CORROBORATED = small.SUITE.model_copy(update={"artifact_diff": None, "persona": None, "era": None})
+SUITE = small.SUITE.model_copy(
+    update=dict.fromkeys(("artifact_diff", "strip", "activation_clustering", "persona", "era"))
+)
 """A nominator and its confirmer."""
 
 
