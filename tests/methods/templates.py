@@ -1,4 +1,4 @@
-"""Chat templates for tests, in our own words: benign ones in the styles of common families, and ones that hide things."""
+"""Chat templates for tests, in our own words: benign ones in the styles of common families, and ones that wait."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ HEADERS = """
 {%- if messages[0]['role'] == 'system' %}
     {%- set system_message = messages[0]['content'] | trim %}{% set messages = messages[1:] %}
 {%- else %}{% set system_message = '' %}{% endif %}
-{{- '<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: ' + today + '\n\n' }}
+{{- '<|start_header_id|>system<|end_header_id|>\n\n' }}
+{{- 'Cutting Knowledge Date: December 2023\nToday Date: ' + today + '\n\n' }}
 {{- system_message + '<|eot_id|>' }}
 {%- for message in messages %}
     {%- if message.content is string %}{% set said = message.content %}
