@@ -183,7 +183,7 @@ def test_contexts_longer_than_the_window_are_inconclusive(workshop: Workshop, tm
     (base / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 48}))
     run_job(workshop.job("scan", base=str(base), out=str(tmp_path / "out")))
     report = read_report(tmp_path / "out")
-    sweep = report.results[0]
+    sweep = report.results[1]
     assert sweep.outcome == "inconclusive"
     assert "exceeds the model's window of 48" in sweep.reason
     assert decide(report.findings, report.outcomes(), report.coverage).verdict == "inconclusive"
