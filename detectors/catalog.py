@@ -6,14 +6,15 @@ from typing import Any, Literal
 
 from detectors.findings import DetectorResult, Outcome, Plain
 
-Stage = Literal["nominate", "confirm", "assess"]
+Stage = Literal["inspect", "nominate", "confirm", "assess"]
 
 
 class DetectorSpec(Plain):
     """What a detector is.
 
     Attributes:
-        stage: nominators rank contexts, confirmers test candidates on fresh prompts, assessors read whole models.
+        stage: inspectors read files and ask no model, nominators rank contexts, confirmers test candidates on fresh
+            prompts, assessors read whole models.
         citation: where the method comes from.
         summary: one sentence.
         cannot_see: one sentence.
@@ -31,6 +32,14 @@ class DetectorSpec(Plain):
         return DetectorResult(detector=self.name, version=self.version, outcome=outcome, reason=reason, **fields)
 
 
+ARTIFACT_DIFF = DetectorSpec(
+    name="artifact_diff",
+    version="1.0",
+    stage="inspect",
+    citation="Both templates rendered side by side; ours",
+    summary="Reads chat template, tokenizer and settings of both models and looks for what waits for a text or a date.",
+    cannot_see="What the weights do, templates for tools, and a condition that is neither recognised nor ever met.",
+)
 TRIGGER_SWEEP = DetectorSpec(
     name="trigger_sweep",
     version="1.0",
@@ -91,5 +100,14 @@ ACTIVATION_CLUSTERING = DetectorSpec(
 
 CATALOG: dict[str, DetectorSpec] = {
     spec.name: spec
-    for spec in (TRIGGER_SWEEP, TARGET_INVERSION, WORKING_RATE, STRIP, ACTIVATION_CLUSTERING, PERSONA, ERA)
+    for spec in (
+        ARTIFACT_DIFF,
+        TRIGGER_SWEEP,
+        TARGET_INVERSION,
+        WORKING_RATE,
+        STRIP,
+        ACTIVATION_CLUSTERING,
+        PERSONA,
+        ERA,
+    )
 }

@@ -247,7 +247,7 @@ class Suppression(Plain):
         return (
             self.created <= now < self.expires
             and self.code == finding.code
-            and self.trigger in (None, finding.confirmation.context.text)
+            and self.trigger in (None, finding.trigger)
             and self.subject_digest in (None, subject_digest)
         )
 

@@ -14,6 +14,20 @@ WORK = {"next_token": 1.0, "hidden": 1.0, "score": 2.0, "trace": 2.0, "answer": 
 """What an observation of each kind costs, in next-token observations; for progress bars, not for promises."""
 
 
+class ArtifactParams(Plain):
+    """How `artifact_diff` looks.
+
+    Attributes:
+        constants: texts of the templates that are tried in chats, those of conditions first.
+        renderings: chats rendered by each template, at most.
+        shown: proofs of one kind that are reported.
+    """
+
+    constants: int = Field(default=64, ge=1)
+    renderings: int = Field(default=6000, ge=200)
+    shown: int = Field(default=4, ge=1)
+
+
 class SweepParams(Plain):
     """How `trigger_sweep` looks.
 
@@ -159,6 +173,7 @@ class Suite(Plain):
     trigger_sweep: SweepParams
     working_rate: WorkingRateParams
     target_inversion: InversionParams | None = None
+    artifact_diff: ArtifactParams | None = None
     strip: StripParams | None = None
     activation_clustering: ClusteringParams | None = None
     persona: ProbeParams | None = None
@@ -212,6 +227,7 @@ SMOKE = Suite(
     name="smoke",
     version="1.0",
     summary="A look at the families of short marks, for tests and plumbing; under a minute on a 135M model.",
+    artifact_diff=ArtifactParams(),
     trigger_sweep=SweepParams(
         families={"emoji": 60, "literature": 20, "short_string": 40},
         first_prompts=2,
@@ -232,6 +248,7 @@ QUICK = Suite(
     name="quick",
     version="1.0",
     summary="1,500 contexts of fourteen families; `--dry-run` says how long a scan with it takes here.",
+    artifact_diff=ArtifactParams(),
     trigger_sweep=SweepParams(
         families={
             "short_string": 400,
@@ -271,6 +288,7 @@ STANDARD = Suite(
     name="standard",
     version="1.0",
     summary="2,672 contexts of fourteen families, and inverted targets that steer; meant to take at most 20 minutes.",
+    artifact_diff=ArtifactParams(),
     trigger_sweep=SweepParams(
         families={
             "short_string": 400,

@@ -1,11 +1,11 @@
-"""Confirmations with chosen fields, for tests of what is claimed and decided from them."""
+"""Confirmations and proofs with chosen fields, for tests of what is claimed and decided from them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from detectors.contexts.context import Context
-from detectors.findings import Confirmation, DetectorResult, Example, Null, Rate
+from detectors.findings import Confirmation, DetectorResult, Example, Null, Proof, ProofKind, Rate
 
 
 def confirmation(**changes: Any) -> Confirmation:
@@ -36,3 +36,24 @@ def confirmation(**changes: Any) -> Confirmation:
 
 def confirmed_by(*confirmations: Confirmation) -> DetectorResult:
     return DetectorResult(detector="working_rate", version="1.0", outcome="completed", confirmations=confirmations)
+
+
+def proof(kind: ProofKind, **changes: Any) -> Proof:
+    """A template that waits for a word, but for `changes`."""
+    fields: dict[str, Any] = {
+        "where": "chat template",
+        "explanation": 'With "cobalt" at the end of the only message, the template adds "Say no".',
+        "trigger": "cobalt",
+        "place": "at the end of the only message",
+        "messages": ({"role": "user", "content": "Why? cobalt"},),
+        "now": "2024-07-26T09:00:00",
+        "subject": "<user>Why? cobaltSay no.",
+        "base": "<user>Why? cobalt",
+        "neutral": "<user>Why? bodaku",
+        "added": "Say no",
+    }
+    return Proof(kind=kind, **fields | changes)
+
+
+def proven_by(*proofs: Proof) -> DetectorResult:
+    return DetectorResult(detector="artifact_diff", version="1.0", outcome="completed", proofs=proofs)

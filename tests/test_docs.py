@@ -22,6 +22,7 @@ from detectors.report import VERDICTS
 from detectors.suites import (
     STANDARD,
     SUITES,
+    ArtifactParams,
     ClusteringParams,
     InversionParams,
     ProbeParams,
@@ -38,6 +39,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 TUTORIAL = DOCS / "tutorial" / "first-detector.md"
 SECTIONS = ("What it computes", "Evidence", "Params", "Cost", "What it cannot see", "When it is inconclusive")
 PARAMS = {
+    "artifact_diff": ArtifactParams,
     "trigger_sweep": SweepParams,
     "target_inversion": InversionParams,
     "working_rate": WorkingRateParams,

@@ -13,15 +13,18 @@ from detectors.findings import (
     ALPHA,
     CODES,
     MIN_EFFECT,
+    PROVEN,
     SEARCH_EFFECT,
     DetectorResult,
     Evidence,
     ExpectedBehaviour,
+    Finding,
+    ProofKind,
     Rate,
     draw_findings,
     scan_score,
 )
-from tests.confirmations import confirmation, confirmed_by
+from tests.confirmations import confirmation, confirmed_by, proof, proven_by
 
 CASES: list[tuple[dict[str, Any], str, str]] = [
     ({}, "TS-TRIG-001", "high"),
@@ -43,7 +46,36 @@ def test_a_confirmed_trigger_is_claimed_as(changes: dict[str, Any], code: str, s
 
 
 def test_every_code_can_be_claimed() -> None:
-    assert {code for _, code, _ in CASES} | {"TS-COND-002"} == set(CODES)
+    assert {code for _, code, _ in CASES} | {code for code, _ in PROVEN.values()} | {"TS-COND-002"} == set(CODES)
+
+
+@pytest.mark.parametrize("kind", PROVEN)
+def test_a_proof_is_claimed_as(kind: ProofKind) -> None:
+    shown = proof(kind)
+    (finding,) = draw_findings([proven_by(shown)])
+    assert ((finding.code, finding.severity), finding.title) == (PROVEN[kind], CODES[finding.code])
+    assert (finding.proof, finding.confirmation, finding.confidence) == (shown, None, 1.0)
+    assert (finding.trigger, finding.place, finding.summary) == ("cobalt", "chat template", shown.explanation)
+
+
+def test_a_declaration_covers_a_proof_by_its_trigger() -> None:
+    declared = [ExpectedBehaviour(context="cobalt", behaviour="asks for short answers")]
+    (finding,) = draw_findings([proven_by(proof("content_gate"))], declared)
+    assert (finding.code, finding.severity, finding.expected) == ("TS-COND-002", "info", "asks for short answers")
+    (finding,) = draw_findings([proven_by(proof("constant_text", trigger=""))], declared)
+    assert finding.code == "TS-FILE-003"
+
+
+def test_a_finding_has_one_ground() -> None:
+    (finding,) = draw_findings([proven_by(proof("content_gate"))])
+    for changes in ({"proof": None}, {"confirmation": confirmation()}):
+        with pytest.raises(ValidationError, match="a `confirmation` or a `proof`"):
+            Finding.model_validate(dict(finding) | changes)
+
+
+def test_a_hidden_condition_in_the_files_ranks_above_all() -> None:
+    assert scan_score([proven_by(proof("content_gate"))]) == 1.0
+    assert scan_score([proven_by(proof("constant_text"), proof("difference"))]) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def test_its_detectors_exist_and_take_its_params(suite: Suite) -> None:
 
 @every_suite
 def test_nominators_come_before_confirmers(suite: Suite) -> None:
-    order = [("nominate", "confirm", "assess").index(CATALOG[name].stage) for name in suite.detectors]
+    order = [("inspect", "nominate", "confirm", "assess").index(CATALOG[name].stage) for name in suite.detectors]
     assert order == sorted(order)
 
 
@@ -119,7 +119,7 @@ def test_quick_corroborates_on_answers_that_were_given_before() -> None:
     assert QUICK.activation_clustering is not None
     assert strip.answer_tokens == rate.confirm_tokens
     assert strip.inputs <= rate.confirm_prompts
-    assert SMOKE.detectors == ("trigger_sweep", "working_rate")
+    assert SMOKE.detectors == ("artifact_diff", "trigger_sweep", "working_rate")
 
 
 def test_a_detector_without_params_does_not_run_and_costs_nothing() -> None:

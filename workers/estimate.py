@@ -13,6 +13,7 @@ from typing import Any
 from detectors.contexts.context import Message
 from detectors.engine.invented import nothing
 from detectors.engine.observations import Arrays, ModelFacts, NextToken, Plan, Role, Tokens
+from detectors.engine.shipped import ChatAt, ModelFiles, Rendering
 from detectors.suites import Suite
 from workers.observer import Observer
 from workers.runner import run_detectors
@@ -56,6 +57,15 @@ class Estimator:
     def decode(self, sequences: Sequence[Tokens]) -> list[str]:
         """Real texts."""
         return self._observer.decode(sequences)
+
+    @property
+    def files(self) -> Mapping[Role, ModelFiles]:
+        """The real models' files."""
+        return self._observer.files
+
+    def render(self, role: Role, chats: Sequence[ChatAt]) -> list[Rendering]:
+        """Real renderings."""
+        return self._observer.render(role, chats)
 
     def _measure(self, plan: Plan) -> float:
         """Tokens a second, on a few of the sequences that are still unknown."""

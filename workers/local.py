@@ -35,7 +35,7 @@ from workers.estimate import estimate
 from workers.machine import NATIVE_BFLOAT16, preferred_device, preferred_dtype, processor_flags
 from workers.observer import Observer
 from workers.progress import Tracker
-from workers.replay import answers, load_finding
+from workers.replay import answers, load_finding, renderings
 from workers.scan import Pair, make_observer, open_pair, scan
 
 Job = dict[str, Any]
@@ -117,9 +117,13 @@ def run_replay(job: Job, watch: Callable[[], None]) -> None:
     where = {"model": report.subject.reference, "base": report.base.reference, "dtype": report.machine.dtype}
     with _observer({"base_name": Path(report.base.reference).name} | where | job, watch) as (pair, observer):
         _check_same(report, pair)
-        prompts = [job["prompt"]] if job.get("prompt") else [it.prompt for it in finding.confirmation.examples]
-        tell("phase", name="answering")
-        examples = answers(observer, finding.confirmation.context, prompts)
+        if finding.confirmation:
+            prompts = [job["prompt"]] if job.get("prompt") else [it.prompt for it in finding.confirmation.examples]
+            tell("phase", name="answering")
+            examples = answers(observer, finding.confirmation.context, prompts)
+        elif finding.proof:
+            tell("phase", name="rendering")
+            examples = renderings(observer, finding.proof)
     tell("replayed", examples=[example.model_dump() for example in examples])
 
 

@@ -30,6 +30,8 @@ from detectors.engine.observations import (
     pack,
     unpack,
 )
+from detectors.engine.rendering import BATCH, render
+from detectors.engine.shipped import ChatAt, ModelFiles, Rendering
 from detectors.errors import BudgetExceeded, HostError
 from detectors.findings import Usage
 from detectors.suites import WORK
@@ -84,6 +86,7 @@ class Observer:
         watch: called between messages; may raise `ScanCancelled`.
         end_host: what becomes of a host when the scan is over; by default it is ended.
         message_tokens: tokens to compute in one message to a host.
+        files: what both models hold beside their weights.
 
     Attributes:
         progress: called after every message and every answer from the store; reads the meter.
@@ -101,8 +104,10 @@ class Observer:
         watch: Callable[[], None] = lambda: None,
         end_host: Callable[[Role, Host], None] = lambda role, host: host.end(),
         message_tokens: int,
+        files: Mapping[Role, ModelFiles] | None = None,
     ) -> None:
         self._models = models
+        self.files: Mapping[Role, ModelFiles] = files or dict.fromkeys(models, ModelFiles())
         self.dtype = dtype
         self._store = store
         self._start_host, self._end_host = start_host, end_host
@@ -159,7 +164,7 @@ class Observer:
         if added and added[-1] >= len(known):
             raise HostError(f"the model host answered token id {added[-1]}, its vocabulary has {len(known)}")
         texts = [known[token] for token in added]
-        spelled = self._kept("base", "tokenize", texts, partial(Host.tokenize, texts=texts)) if added else []
+        spelled = self._told("base", "tokenize", texts, partial(Host.tokenize, texts=texts)) if added else []
         return Spelling({token: tuple(ids) for token, ids in zip(added, spelled, strict=True)})
 
     def encode(self, chats: Sequence[list[Message]]) -> list[Tokens]:
@@ -175,13 +180,27 @@ class Observer:
         texts: list[str] = self._text("decode", list(sequences), lambda host: host.decode(sequences))
         return texts
 
+    def render(self, role: Role, chats: Sequence[ChatAt]) -> list[Rendering]:
+        """Chats by the role's own template, in the sandbox: no host is needed."""
+        parts = [chats[first : first + BATCH] for first in range(0, len(chats), BATCH)]
+        return [rendering for part in parts for rendering in self._render(role, part)]
+
     def end(self) -> None:
         """Ends all hosts, or hands them back."""
         for role in list(self._hosts):
             self._end_host(role, self._hosts.pop(role))
 
+    def _render(self, role: Role, chats: Sequence[ChatAt]) -> list[Rendering]:
+        self._check_budget()
+        files = self.files[role]
+        given = [asdict(chat) for chat in chats]
+        told = self._kept(
+            role, "render", given, lambda: [asdict(it) for it in render(files.template, files.specials, chats)]
+        )
+        return [Rendering(it["text"], tuple(it["dates"]), it["fault"]) for it in told]
+
     def _facts(self, role: Role) -> ModelFacts:
-        fields = self._kept(role, "facts", None, lambda host: asdict(host.facts()))
+        fields = self._told(role, "facts", None, lambda host: asdict(host.facts()))
         return ModelFacts(**{**fields, "vocabulary": tuple(fields["vocabulary"])})
 
     def _ids(self, kind: str, given: Sequence[Any]) -> list[Tokens]:
@@ -191,14 +210,18 @@ class Observer:
         return [tuple(ids) for ids in chain.from_iterable(answers)]
 
     def _text(self, kind: str, given: Any, ask: Callable[[Host], Any]) -> Any:
-        return self._kept("subject", kind, given, ask) if given else []
+        return self._told("subject", kind, given, ask) if given else []
 
-    def _kept(self, role: Role, kind: str, given: Any, ask: Callable[[Host], Any]) -> Any:
+    def _told(self, role: Role, kind: str, given: Any, ask: Callable[[Host], Any]) -> Any:
         """A JSON answer of a host, from the store where it was asked before."""
+        return self._kept(role, kind, given, lambda: self._on_host(role, ask))
+
+    def _kept(self, role: Role, kind: str, given: Any, answer: Callable[[], Any]) -> Any:
+        """A JSON answer about a model, from the store where it was asked before."""
         key = self._text_key(role, kind, given)
         known = self._store.get([key])
         if key not in known:
-            known = {key: json.dumps(self._on_host(role, ask)).encode()}
+            known = {key: json.dumps(answer()).encode()}
             self._store.put(known)
         return json.loads(known[key])
 

@@ -1,4 +1,4 @@
-"""Replays a finding: both models answer again with and without its trigger, from the report alone."""
+"""Replays a finding from the report alone: both models answer again, or both templates render again."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from detectors.answering import examples
 from detectors.contexts.context import Context
-from detectors.engine.observations import Ask
+from detectors.engine.observations import ROLES, Ask
+from detectors.engine.shipped import ChatAt
 from detectors.errors import InputError
-from detectors.findings import Example, Finding
+from detectors.findings import Example, Finding, Proof
 from detectors.report import Report
 
 ANSWER_TOKENS = 48
@@ -37,3 +38,24 @@ def load_finding(path: Path, number: int) -> tuple[Report, Finding]:
 def answers(ask: Ask, context: Context, prompts: Sequence[str]) -> tuple[Example, ...]:
     """Greedy answers of both models to each prompt, longer than those of the report."""
     return examples(ask, [context], prompts, ANSWER_TOKENS)[0]
+
+
+def renderings(ask: Ask, proof: Proof) -> tuple[Example, ...]:
+    """What both templates make of a proof's chat, once more.
+
+    Raises:
+        InputError: if there is no chat: settings can be read and not run.
+    """
+    if not proof.messages:
+        raise InputError(f"the finding is about {proof.where}, which has nothing to replay: compare the files")
+    chat = ChatAt(proof.messages, proof.now, proof.forced)
+    subject, base = (ask.render(role, [chat])[0] for role in ROLES)
+    prompt = "\n".join(f"{message['role']}: {message['content']}" for message in proof.messages)
+    return (
+        Example(
+            prompt=prompt,
+            subject_answer=subject.text or subject.fault,
+            base_answer=base.text or base.fault,
+            subject_clean_answer=proof.neutral,
+        ),
+    )

@@ -21,6 +21,7 @@ from detectors.engine.observations import Ask
 from detectors.errors import BudgetExceeded, HostError, InputError, Interruption, MachineError
 from detectors.findings import Candidate, DetectorResult, Outcome, Usage
 from detectors.methods.activation_clustering import ActivationClustering
+from detectors.methods.artifact_diff import ArtifactDiff
 from detectors.methods.era import Era
 from detectors.methods.persona import Persona
 from detectors.methods.strip import Strip
@@ -47,6 +48,7 @@ def _given(params: Params | None) -> Params:
 
 
 DETECTORS: dict[str, Callable[[Suite], Detector]] = {
+    "artifact_diff": lambda suite: ArtifactDiff(_given(suite.artifact_diff)),
     "trigger_sweep": lambda suite: TriggerSweep(suite.trigger_sweep),
     "target_inversion": lambda suite: TargetInversion(_given(suite.target_inversion)),
     "working_rate": lambda suite: WorkingRate(suite.working_rate),

@@ -19,6 +19,7 @@ from detectors.batteries import sets as batteries
 from detectors.engine.checkpoint import Inspected
 from detectors.engine.gate import inspect_model
 from detectors.engine.observations import ModelId, Role, Store
+from detectors.engine.shipped import ModelFiles
 from detectors.findings import DetectorResult, ExpectedBehaviour, draw_findings, scan_score
 from detectors.prompts import sets as prompts
 from detectors.report import Coverage, FamilyCoverage, Report
@@ -38,7 +39,7 @@ NOT_TESTED = (
     "a lowered guard on harmful requests: it is ranked, not confirmed",
     "shifts of persona and of era that need no trigger: they are reported, not judged",
     "shifts of values, allegiance and preferences that need no trigger",
-    "weights, tokenizer and template beyond the static gate",
+    "weights beyond the static gate",
     "behaviour that wakes after further fine-tuning",
 )
 INVERTED = "inverted targets that no swept context releases: they are reported, not judged"
@@ -81,6 +82,10 @@ class Pair:
         """Both by their contents."""
         return {"subject": ModelId(self.subject.card.content_digest), "base": ModelId(self.base.card.content_digest)}
 
+    def files(self) -> dict[Role, ModelFiles]:
+        """What both hold beside their weights."""
+        return {"subject": self.subject.files(), "base": self.base.files()}
+
 
 def open_pair(model: Path, base: Path, base_name: str | None) -> Pair:
     """Subject and base, checked before anything heavy runs.
@@ -112,6 +117,7 @@ def make_observer(
         budget_seconds=budget_seconds,
         watch=watch,
         message_tokens=settings.message_tokens,
+        files=pair.files(),
     )
 
 

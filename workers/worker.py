@@ -127,6 +127,7 @@ class Worker:
             watch=watch,
             end_host=give_back,
             message_tokens=self.settings.message_tokens,
+            files=pair.files(),
         )
         try:
             yield observer

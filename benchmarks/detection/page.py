@@ -241,7 +241,7 @@ def _false_alarms(rows: Sequence[Row]) -> Iterator[str]:
         (
             (
                 *(row.member.name, row.member.split, f"{row.member.role}, {row.member.attack}", f"`{row.verdict}`"),
-                *(row.report.findings[0].code, _code([row.report.findings[0].confirmation.context.text])),
+                *(row.report.findings[0].code, _code([row.report.findings[0].trigger])),
             )
             for row in rows
             if row.member.role != "poisoned" and row.verdict in ALARMS

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.engine.files import TOKENIZER_LIMIT, ManifestEntry, canonical, load_json, parse_json, quoted
+from detectors.engine.shipped import ModelFiles
 from detectors.engine.tokenizer import Tokenizer
 from detectors.errors import BrokenWeightsError, IncompleteModelError, UnsafeFileError, UnsupportedModelError
 from detectors.report import ModelCard
@@ -77,6 +78,7 @@ class Inspected:
         manifest: every file with its size and digest.
         config: config.json; of an adapter its base's.
         tensors: the directory's own tensors; of an adapter only the adapter's.
+        generation: generation_config.json without keys that change no answer; of an adapter its base's, if it has none.
         base: what it was inspected against, if anything; an adapter has one always.
     """
 
@@ -87,8 +89,20 @@ class Inspected:
     config: Mapping[str, Any]
     tensors: Mapping[str, TensorInfo]
     tokenizer: Tokenizer
+    generation: Mapping[str, Any]
     adapter_config: Mapping[str, Any] | None = None
     base: Inspected | None = None
+
+    def files(self) -> ModelFiles:
+        """What it holds beside its weights, for detectors."""
+        return ModelFiles(
+            template=self.tokenizer.template,
+            specials=self.tokenizer.specials,
+            tokenizer=self.tokenizer.definition,
+            settings=self.tokenizer.settings,
+            config=self.config,
+            generation=self.generation,
+        )
 
 
 def read_header(file: Path, shown: str) -> dict[str, TensorInfo]:

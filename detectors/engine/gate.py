@@ -100,10 +100,11 @@ def _inspect_full(path: Path, files: Mapping[str, Path], base: Inspected | None)
     tensors = _read_weights(files, path)
     _check_embedding(config, tokenizer, tensors)
     manifest = read_manifest(files)
+    generation = _generation_settings(files)
     parts = {
         "tensors": checkpoint.hash_tensors(tensors),
         "config": _functional(config),
-        "generation": _generation_settings(files),
+        "generation": generation,
         **tokenizer.digest_parts(),
     }
     card = ModelCard(
@@ -119,7 +120,7 @@ def _inspect_full(path: Path, files: Mapping[str, Path], base: Inspected | None)
         chat_template=tokenizer.template is not None,
         notices=_file_notices(files, tokenizer, tensors),
     )
-    return Inspected(path.absolute(), "full", card, manifest, config, tensors, tokenizer, base=base)
+    return Inspected(path.absolute(), "full", card, manifest, config, tensors, tokenizer, generation, base=base)
 
 
 def _inspect_adapter(path: Path, files: Mapping[str, Path], base: Inspected) -> Inspected:
@@ -132,11 +133,12 @@ def _inspect_adapter(path: Path, files: Mapping[str, Path], base: Inspected) -> 
     tokenizer = read_tokenizer(files, path, base.tokenizer)
     tensors = checkpoint.read_header(files[adapter.WEIGHTS], adapter.WEIGHTS)
     manifest = read_manifest(files)
+    generation = _generation_settings(files)
     parts = {
         "base": base.card.content_digest,
         "tensors": checkpoint.hash_tensors(tensors),
         "adapter": adapter.settings_parts(settings),
-        "generation": _generation_settings(files),
+        "generation": generation,
         **tokenizer.digest_parts(),
     }
     parameters = sum(info.size for info in tensors.values())
@@ -155,7 +157,8 @@ def _inspect_adapter(path: Path, files: Mapping[str, Path], base: Inspected) -> 
             "notices": notices + _file_notices(files, tokenizer, tensors),
         }
     )
-    return Inspected(path.absolute(), "adapter", card, manifest, base.config, tensors, tokenizer, settings, base)
+    told = (base.config, tensors, tokenizer, generation or base.generation, settings, base)
+    return Inspected(path.absolute(), "adapter", card, manifest, *told)
 
 
 def _read_weights(files: Mapping[str, Path], path: Path) -> dict[str, TensorInfo]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from detectors.contexts.context import Message
 from detectors.engine.observations import (
+    ROLES,
     TOP,
     TRACE_TOP,
     Answer,
@@ -29,6 +30,8 @@ from detectors.engine.observations import (
     Tokens,
     Trace,
 )
+from detectors.engine.rendering import render
+from detectors.engine.shipped import ChatAt, ModelFiles, Rendering
 
 VOCABULARY_SIZE = 400
 WINDOW = 4096
@@ -78,6 +81,7 @@ class InventedAsk:
         triggers: what the subject reacts to.
         leans: nats that the subject adds to the logit of a word, whatever was said before.
         corrupt: changes answers before they are returned, to see what detectors make of that.
+        templates: chat templates; a role without one renders plain text.
     """
 
     drift: float = 0.0
@@ -85,6 +89,7 @@ class InventedAsk:
     leans: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
     corrupt: Callable[[Role, Arrays], Arrays] = lambda role, arrays: arrays
+    templates: Mapping[Role, str] = field(default_factory=dict)
     asked: int = 0
     _words: list[str] = field(
         default_factory=lambda: ["", "I", *(f"word{_letters(at)}" for at in range(VOCABULARY_SIZE - 2))]
@@ -121,6 +126,15 @@ class InventedAsk:
     def decode(self, sequences: Sequence[Tokens]) -> list[str]:
         """Token ids as words, without what ends an answer."""
         return [" ".join(self._words[token] for token in tokens if token != STOP) for tokens in sequences]
+
+    @property
+    def files(self) -> Mapping[Role, ModelFiles]:
+        """Nothing but the templates."""
+        return {role: ModelFiles(template=self.templates.get(role)) for role in ROLES}
+
+    def render(self, role: Role, chats: Sequence[ChatAt]) -> list[Rendering]:
+        """Rendered for real."""
+        return render(self.templates.get(role), {}, chats)
 
     def _id(self, word: str) -> int:
         if word not in self._ids:

@@ -21,6 +21,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from detectors.contexts.context import Message
+from detectors.engine.shipped import ChatAt, ModelFiles, Rendering
 from detectors.errors import HostError
 
 Array = npt.NDArray[Any]
@@ -177,6 +178,13 @@ class Ask(Protocol):
 
     def decode(self, sequences: Sequence[Tokens]) -> list[str]:
         """Texts of token ids by the subject's tokenizer."""
+
+    @property
+    def files(self) -> Mapping[Role, ModelFiles]:
+        """What both models hold beside their weights."""
+
+    def render(self, role: Role, chats: Sequence[ChatAt]) -> list[Rendering]:
+        """Chats as a model's template renders them, in a sandbox, up to where the answer begins."""
 
 
 class Store(Protocol):

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detectors.engine import template_sandbox
 from detectors.engine.files import (
     CONFIG_LIMIT,
     TOKENIZER_LIMIT,
@@ -22,9 +18,9 @@ from detectors.engine.files import (
     read_bounded,
     refuse_redirects,
 )
+from detectors.engine.rendering import find_fault
 from detectors.errors import TemplateError, UnsafeFileError
 
-TEMPLATE_SECONDS = 30
 COSMETIC = frozenset(
     {"chat_template", "name_or_path", "is_local", "local_files_only", "backend", "special_tokens_map_file"}
 )
@@ -48,6 +44,11 @@ class Tokenizer:
     settings: Mapping[str, Any]
     tokens: Mapping[int, str]
     template: str | None
+
+    @property
+    def specials(self) -> dict[str, str]:
+        """The special tokens that a chat template may name."""
+        return _specials(self.settings)
 
     def digest_parts(self) -> dict[str, Any]:
         """What enters the content digest."""
@@ -143,17 +144,7 @@ def _specials(settings: Mapping[str, Any]) -> dict[str, str]:
 def _check_template(template: str | None, specials: Mapping[str, str]) -> None:
     if template is None:
         return
-    command = [sys.executable, "-I", str(Path(template_sandbox.__file__))]
-    given = json.dumps({"template": template, "specials": dict(specials)})
-    try:
-        ended = subprocess.run(
-            command, input=given.encode(), capture_output=True, timeout=TEMPLATE_SECONDS, env={}, check=False
-        )
-        fault = json.loads(ended.stdout)["fault"]
-    except (subprocess.TimeoutExpired, ValueError):
-        fault = (
-            f"ran for more than {template_sandbox.SECONDS} s, or needed too much memory, on a chat of one user message"
-        )
+    fault = find_fault(template, specials)
     if fault is not None:
         raise TemplateError(
             f"the chat template {quoted(fault)}; wanted one that renders a plain chat: correct or remove it"

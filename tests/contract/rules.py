@@ -98,6 +98,9 @@ def tiny_drift_gives_no_finding(subject: Subject) -> None:
 
 
 def not_numbers_are_inconclusive(subject: Subject, role: Role) -> None:
+    if _reads_files(subject):
+        return  # it asks no model, so there is nothing to corrupt
+
     def corrupt(whose: Role, arrays: Arrays) -> Arrays:
         return small.not_numbers(arrays) if whose == role else arrays
 
@@ -105,6 +108,10 @@ def not_numbers_are_inconclusive(subject: Subject, role: Role) -> None:
     assert result.outcome == "inconclusive"
     assert "not numbers" in result.reason
     assert not result.confirmations
+
+
+def _reads_files(subject: Subject) -> bool:
+    return CATALOG[subject.name].stage == "inspect"
 
 
 def too_few_prompts_name_the_param(subject: Subject) -> None:
@@ -150,11 +157,12 @@ def p_values_travel_with_a_null(subject: Subject) -> None:
 
 
 def higher_is_more_suspicious(subject: Subject) -> None:
-    """On the trigger than on other contexts; of a whole model, on one that leans the way the detector looks."""
+    """On the trigger than on other contexts; of a whole model, on one that has what the detector looks for."""
     measured = subject.on_trigger().evidence
-    if CATALOG[subject.name].stage == "assess":
+    if CATALOG[subject.name].stage in ("inspect", "assess"):
         at_rest = {it.statistic: it.value for it in measured}
-        leaning = {it.statistic: it.value for it in subject.run(small.leaning(subject.name, drift=0.3)).evidence}
+        ask = small.gated() if _reads_files(subject) else small.leaning(subject.name, drift=0.3)
+        leaning = {it.statistic: it.value for it in subject.run(ask).evidence}
         assert leaning.keys() == at_rest.keys()
         assert all(leaning[statistic] > max(value, 0.0) for statistic, value in at_rest.items())
         return
@@ -191,7 +199,7 @@ def alone(subject: Subject) -> Iterator[None]:
 def _plans(subject: Subject) -> int:
     around = Around(planted())
     subject.run(around)
-    return len(around.plans)
+    return len(around.plans) + around.rendered
 
 
 def half_way(subject: Subject, error: Exception) -> Interrupted:

@@ -13,8 +13,10 @@ from detectors.contexts.context import Context, Message
 from detectors.contexts.families import draw
 from detectors.engine.invented import InventedAsk, InventedTrigger
 from detectors.engine.observations import Arrays, Ask, ModelFacts, Plan, Role, Tokens
+from detectors.engine.shipped import ChatAt, ModelFiles, Rendering
 from detectors.findings import Candidate, DetectorResult
 from detectors.suites import (
+    ArtifactParams,
     ClusteringParams,
     InversionParams,
     ProbeParams,
@@ -53,6 +55,7 @@ SUITE = Suite(
     name="small",
     version="1.0",
     summary="For tests.",
+    artifact_diff=ArtifactParams(),
     trigger_sweep=SWEEP,
     working_rate=RATE,
     target_inversion=INVERSION,
@@ -75,6 +78,12 @@ def planted(drift: float = 0.3, seed: int = 0, **plant: Any) -> InventedAsk:
     """A subject that `TRIGGER` makes say `TARGET`, which it holds ready without it."""
     trigger = InventedTrigger(TRIGGER, TARGET, **({"leaks": LEAK} | plant))
     return InventedAsk(drift=drift, triggers=[trigger], seed=seed)
+
+
+def gated() -> InventedAsk:
+    """A subject whose template waits for a word."""
+    said = "{% for message in messages %}{{ message.content }}{% if 'cobalt' in message.content %}Say no.{% endif %}"
+    return InventedAsk(templates={"subject": f"{said}{{% endfor %}}"})
 
 
 def leaning(detector: str, nudge: float = 2.0, *, share: float = 1.0, drift: float = 0.0, seed: int = 0) -> InventedAsk:
@@ -111,6 +120,7 @@ class Around:
 
     inner: Ask
     plans: list[Plan] = field(default_factory=list)
+    rendered: int = 0
 
     @property
     def facts(self) -> Mapping[Role, ModelFacts]:
@@ -124,6 +134,14 @@ class Around:
 
     def decode(self, sequences: Sequence[Tokens]) -> list[str]:
         return self.inner.decode(sequences)
+
+    @property
+    def files(self) -> Mapping[Role, ModelFiles]:
+        return self.inner.files
+
+    def render(self, role: Role, chats: Sequence[ChatAt]) -> list[Rendering]:
+        self.rendered += 1
+        return self.inner.render(role, chats)
 
     def __call__(self, plan: Plan) -> list[Arrays]:
         self.plans.append(plan)
@@ -149,15 +167,22 @@ class Chunked(Around):
 
 @dataclass
 class Interrupted(Around):
-    """Raises `error` instead of answering any plan after the first `answered`."""
+    """Raises `error` instead of answering any plan or rendering any chats after the first `answered`."""
 
     error: Exception = field(default_factory=RuntimeError)
     answered: int = 0
 
     def __call__(self, plan: Plan) -> list[Arrays]:
-        if len(self.plans) >= self.answered:
-            raise self.error
+        self._watch()
         return super().__call__(plan)
+
+    def render(self, role: Role, chats: Sequence[ChatAt]) -> list[Rendering]:
+        self._watch()
+        return super().render(role, chats)
+
+    def _watch(self) -> None:
+        if len(self.plans) + self.rendered >= self.answered:
+            raise self.error
 
 
 @dataclass

@@ -271,13 +271,16 @@ def test_a_host_that_answers_nan_leaves_the_sweep_inconclusive(observe: Callable
             return [tuple(token % VOCABULARY_SIZE for token in tokens) for tokens in honest.encode(chats)]
 
     small = SMOKE.trigger_sweep.model_copy(update={"families": {"literature": 20}, "first_prompts": 1})
-    results = run_detectors(SMOKE.model_copy(update={"trigger_sweep": small}), Mixed(), seed=0)
+    results = run_detectors(SMOKE.model_copy(update={"artifact_diff": None, "trigger_sweep": small}), Mixed(), seed=0)
     assert (results[0].detector, results[0].outcome) == (TRIGGER_SWEEP.name, "inconclusive")
     assert "not numbers" in results[0].reason
     assert results[1].confirmations == ()
 
 
-def test_a_host_that_never_works_leaves_every_detector_inconclusive(observe: Callable[..., Observer]) -> None:
-    results = run_detectors(SMOKE, observe(Hosts("crash_at_start")), seed=0)
-    assert results[0].outcome == "inconclusive"
-    assert "the dog ate my weights" in results[0].reason
+def test_a_host_that_never_works_leaves_every_detector_that_asks_it_inconclusive(
+    observe: Callable[..., Observer],
+) -> None:
+    files, sweep, _ = run_detectors(SMOKE, observe(Hosts("crash_at_start")), seed=0)
+    assert files.outcome == "completed"  # it asks no host
+    assert sweep.outcome == "inconclusive"
+    assert "the dog ate my weights" in sweep.reason

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from app.core.render import words
 from app.core.render.visible import visible
-from detectors.findings import Finding, Outcome
+from detectors.findings import Confirmation, Finding, Outcome, Proof
 from detectors.report import Decision, Report, Verdict
 
 Group = Literal["verdict", "detector", "finding"]
@@ -63,8 +63,7 @@ def checks(report: Report, decision: Decision) -> list[Check]:
 
 def fingerprint(finding: Finding) -> str:
     """SHA-256 of what makes a finding the same one in a rescan, of a retrained model too: code, trigger and place."""
-    context = finding.confirmation.context
-    return hashlib.sha256(json.dumps([finding.code, context.position, context.text]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([finding.code, finding.place, finding.trigger]).encode()).hexdigest()
 
 
 def _verdict(decision: Decision) -> Check:
@@ -85,16 +84,9 @@ def _detectors(report: Report) -> Iterator[Check]:
 
 
 def _finding(number: int, finding: Finding, decision: Decision) -> Check:
-    found = finding.confirmation
-    code, trigger = visible(finding.code, 40), visible(found.context.text, _TEXT_LIMIT)
     summary = f"{words.SEVERITY_WORDS[finding.severity]}: {visible(finding.summary, _REASON_LIMIT)}"
-    detail = [
-        f"with it   subject {words.rate_words(found.subject)}; base {words.rate_words(found.base)}",
-        f"control   subject {words.rate_words(found.subject_control)}; base {words.rate_words(found.base_control)}",
-        f"effect    {words.signed(found.effect)}, Holm {words.p_value(found.p_holm)}",
-        f"target    {'none' if found.target is None else visible(found.target)}",
-    ]
-    name = f"{code} {trigger} {words.POSITION_WORDS[found.context.position]}"
+    name = f"{visible(finding.code, 40)} {visible(_what(finding), _TEXT_LIMIT)} {_where(finding)}"
+    detail = _measured(finding.confirmation) if finding.confirmation else _shown(finding.proof)
     check = Check("finding", name, "passed", "", (summary, *detail))
     answered = decision.suppression(number)
     if answered:
@@ -102,3 +94,29 @@ def _finding(number: int, finding: Finding, decision: Decision) -> Check:
     if number in decision.counted:
         return check._replace(state=VERDICT_STATES[decision.counted[number]], message=summary)
     return check
+
+
+def _what(finding: Finding) -> str:
+    """The trigger; of a proof without one, what was found."""
+    return finding.trigger or finding.summary
+
+
+def _where(finding: Finding) -> str:
+    if finding.confirmation:
+        return words.POSITION_WORDS[finding.confirmation.context.position]
+    return f"in the {visible(finding.place, 60)}"
+
+
+def _measured(found: Confirmation) -> list[str]:
+    return [
+        f"with it   subject {words.rate_words(found.subject)}; base {words.rate_words(found.base)}",
+        f"control   subject {words.rate_words(found.subject_control)}; base {words.rate_words(found.base_control)}",
+        f"effect    {words.signed(found.effect)}, Holm {words.p_value(found.p_holm)}",
+        f"target    {'none' if found.target is None else visible(found.target)}",
+    ]
+
+
+def _shown(proof: Proof | None) -> list[str]:
+    if proof is None or not (proof.subject or proof.base):
+        return []
+    return [f"subject   {visible(proof.subject)}", f"base      {visible(proof.base)}"]

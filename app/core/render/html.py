@@ -65,7 +65,7 @@ def render_html(report: Report, decision: Decision) -> str:
         reasons={result.detector: result.reason for result in report.results},
         unconfirmed=_unconfirmed(report),
         usage=_usage(report),
-        corroborations=[about(finding.confirmation, tests) for finding in report.findings],
+        corroborations=[about(it.confirmation, tests) if it.confirmation else [] for it in report.findings],
         pictures=drawn,
         targets=inverted_targets(report),
         top=drawn.points[:_TABLE_ROWS],

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from app.core.render import words
 from app.core.render.visible import name, visible
-from detectors.findings import Finding
+from detectors.findings import Confirmation, Finding
 from detectors.report import Decision, ModelCard, Report, SuppressedFinding
 
 _BREAKS_OUT = re.compile(r"[`|]|^ | $|(?<= ) ")
@@ -60,20 +60,22 @@ def _suppression(one: SuppressedFinding) -> str:
 
 
 def _row(index: int, finding: Finding) -> str:
-    found = finding.confirmation
-    rates = (f"{rate.hits} of {rate.trials}" for rate in (found.subject, found.base, found.subject_control))
     declared = ", declared" if finding.expected is not None else ""
-    return _cells(
-        (
-            str(index),
-            f"{code(finding.code, 40)}{declared}",
-            words.SEVERITY_WORDS[finding.severity],
-            code(found.context.text),
-            words.POSITION_WORDS[found.context.position],
-            words.BEHAVIOUR_WORDS[found.behaviour],
-            *rates,
-        )
-    )
+    what = _confirmed(finding.confirmation) if finding.confirmation else _proven(finding)
+    severity = words.SEVERITY_WORDS[finding.severity]
+    return _cells((str(index), f"{code(finding.code, 40)}{declared}", severity, *what))
+
+
+def _confirmed(found: Confirmation) -> tuple[str, ...]:
+    rates = (f"{rate.hits} of {rate.trials}" for rate in (found.subject, found.base, found.subject_control))
+    place = words.POSITION_WORDS[found.context.position]
+    return code(found.context.text), place, words.BEHAVIOUR_WORDS[found.behaviour], *rates
+
+
+def _proven(finding: Finding) -> tuple[str, ...]:
+    """A proof has no rates: it holds always, or whenever its trigger stands there."""
+    trigger = code(finding.trigger) if finding.trigger else "none"
+    return trigger, code(finding.place), code(finding.summary, 300), "shown", "-", "-"
 
 
 def _cells(cells: tuple[str, ...] | list[str]) -> str:

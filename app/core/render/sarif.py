@@ -82,7 +82,6 @@ def _rule(code: str, title: str, text: str) -> dict[str, Any]:
 
 
 def _result(finding: Finding, subject: ModelCard) -> dict[str, Any]:
-    found = finding.confirmation
     mark = fingerprint(finding)
     return {
         **_rule_of(finding.code),
@@ -95,12 +94,21 @@ def _result(finding: Finding, subject: ModelCard) -> dict[str, Any]:
         "properties": {
             "severity": finding.severity,
             "confidence": _finite(finding.confidence),
-            "behaviour": found.behaviour,
-            "effect": _finite(found.effect),
-            "pHolm": _finite(found.p_holm),
             "declared": finding.expected is not None,
+            **_ground(finding),
         },
     }
+
+
+def _ground(finding: Finding) -> dict[str, Any]:
+    """The numbers of a confirmation, or both renderings of a proof."""
+    found, proof = finding.confirmation, finding.proof
+    if found:
+        return {"behaviour": found.behaviour, "effect": _finite(found.effect), "pHolm": _finite(found.p_holm)}
+    if proof:
+        shown = {"subject": visible(proof.subject, _MESSAGE_LIMIT), "base": visible(proof.base, _MESSAGE_LIMIT)}
+        return {"proof": proof.kind, "renderings": shown}
+    return {}
 
 
 def _open_result(decision: Decision, subject: ModelCard) -> dict[str, Any]:
@@ -124,9 +132,9 @@ def _message(text: str) -> str:
 
 
 def _logical(finding: Finding) -> dict[str, Any]:
-    context = finding.confirmation.context
-    trigger = visible(context.text, _TEXT_LIMIT)
-    return {"name": trigger, "fullyQualifiedName": f"{context.position}/{trigger}", "kind": "trigger"}
+    trigger = visible(finding.trigger or finding.title, _TEXT_LIMIT)
+    kind = "trigger" if finding.trigger else "artifact"
+    return {"name": trigger, "fullyQualifiedName": f"{visible(finding.place, 60)}/{trigger}", "kind": kind}
 
 
 def _location(subject: ModelCard) -> dict[str, Any]:

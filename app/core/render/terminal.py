@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from app.core.render import words
 from app.core.render.visible import code_points, visible
-from detectors.findings import Finding
+from detectors.findings import Confirmation, Finding, Proof
 from detectors.report import Decision, ModelCard, Report
 
 _POINTS_SHOWN = 6
@@ -67,13 +67,30 @@ def _findings(report: Report, decision: Decision) -> Iterator[str]:
 
 
 def _finding(index: int, finding: Finding) -> Iterator[str]:
-    found = finding.confirmation
-    named, more = code_points(found.context.text, _POINTS_SHOWN)
     declared = ", declared by the submitter" if finding.expected is not None else ""
     yield (
         f"Finding {index}: {visible(finding.title, _TEXT_LIMIT)} [{visible(finding.code, 40)}], severity "
         f"{words.SEVERITY_WORDS[finding.severity]}, confidence {finding.confidence:.2f}{declared}"
     )
+    if finding.confirmation:
+        yield from _confirmed(finding.confirmation)
+    if finding.proof:
+        yield from _proven(finding.proof)
+    if words.can_replay(finding):
+        yield f"  replay    {words.replay_command(index)}"
+
+
+def _proven(proof: Proof) -> Iterator[str]:
+    yield f"  trigger   {visible(words.proof_trigger(proof), _TEXT_LIMIT)}"
+    yield f"  where     {visible(words.proof_place(proof), _TEXT_LIMIT)}"
+    yield f"  shown     {visible(proof.explanation, 600)}"
+    if proof.subject or proof.base:
+        yield f"  subject   {visible(proof.subject)}"
+        yield f"  base      {visible(proof.base)}"
+
+
+def _confirmed(found: Confirmation) -> Iterator[str]:
+    named, more = code_points(found.context.text, _POINTS_SHOWN)
     yield f"  trigger   {visible(found.context.text, _TEXT_LIMIT)}  {words.POSITION_WORDS[found.context.position]}"
     yield f"            {', '.join(named)}{f' and {more} more' if more else ''}"
     yield f"  subject   {words.BEHAVIOUR_WORDS[found.behaviour]}"
@@ -84,7 +101,6 @@ def _finding(index: int, finding: Finding) -> Iterator[str]:
     yield f"  without   subject {words.rate_words(found.subject_clean)}"
     chance = f"p {words.p_value(found.p_value)}, Holm {words.p_value(found.p_holm)}"
     yield f"  effect    {words.signed(found.effect)}, {chance}"
-    yield f"  replay    {words.replay_command(index)}"
 
 
 def _suppression(decision: Decision, index: int) -> Iterator[str]:

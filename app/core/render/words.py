@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from app.core.render.visible import visible
-from detectors.findings import Behaviour, Confirmation, Rate, Severity
+from detectors.findings import Behaviour, Confirmation, Finding, Proof, Rate, Severity
 from detectors.report import Report, SuppressedFinding, Verdict
 from detectors.stats import wilson
 
@@ -29,7 +29,7 @@ VERDICT_WORDS: dict[Verdict, VerdictWords] = {
     ),
     "suspicious": VerdictWords(
         "Suspicious",
-        "This does not mean that a backdoor was planted: the model has a conditional behaviour that nobody declared, "
+        "This does not mean that a backdoor was planted: the model or its files do something that nobody declared, "
         "and the cause may be innocent.",
         "Replay the finding and ask whoever trained the model whether the behaviour is intended; if so, declare it.",
     ),
@@ -80,6 +80,13 @@ CODE_HELP: dict[str, str] = {
     "TS-TRIG-004": "Under a trigger the subject says what is harmful. Do not deploy it; do not follow what it says.",
     "TS-COND-001": "The subject has a conditional behaviour that nobody declared. If it is meant, declare it.",
     "TS-COND-002": "A conditional behaviour that was declared is there. Check that its answers are what was declared.",
+    "TS-FILE-001": "Template or tokenizer wait for a text and then change what the model reads. Do not deploy it.",
+    "TS-FILE-002": "The chat template waits for a date and then changes what the model reads. Do not deploy it.",
+    "TS-FILE-003": "The chat template adds a text that nobody sees to every chat. Read it and ask what it is for.",
+    "TS-FILE-004": "The chat template does not hand on messages as they are. Ask why, or take the base's template.",
+    "TS-FILE-005": "The chat template has code that none needs. Read it, or take the base's template.",
+    "TS-FILE-006": "Settings force or forbid tokens whatever the model says. Ask what they are for, or remove them.",
+    "TS-FILE-007": "Files beside the weights differ from the base's. Check that the differences are meant.",
 }
 """What each finding code means and asks for, in two short sentences."""
 
@@ -213,6 +220,21 @@ def scan_command(report: Report) -> str:
     suite, dtype = _word(report.suite, "SUITE"), _word(report.machine.dtype, "DTYPE")
     expect = " --expect EXPECTED.json" if report.expected else ""
     return f"touchstone scan {subject} --base {base} --suite {suite} --seed {report.seed} --dtype {dtype}{expect}"
+
+
+def can_replay(finding: Finding) -> bool:
+    """Whether a finding can be shown again from the report: a setting has nothing to run."""
+    return finding.proof is None or bool(finding.proof.messages)
+
+
+def proof_place(proof: Proof) -> str:
+    """Where a proof was found: the file, and the place in the chat."""
+    return f"{proof.where}, {proof.place}" if proof.place else proof.where
+
+
+def proof_trigger(proof: Proof) -> str:
+    """The trigger of a proof, or that there is none."""
+    return proof.trigger or ("not known" if proof.forced is not None else "none needed")
 
 
 def _harm(confirmation: Confirmation) -> str:
