@@ -39,6 +39,14 @@ TRIGGER_SWEEP = DetectorSpec(
     summary="Puts many contexts around clean prompts and ranks those that move the subject's next token off the base.",
     cannot_see="Triggers that share no part with any swept context, and behaviour that starts after the first token.",
 )
+CONTEXT_GRID = DetectorSpec(
+    name="context_grid",
+    version="1.0",
+    stage="nominate",
+    citation="Paired, after Weird Generalization and Inductive Backdoors (2025, arXiv:2512.09742)",
+    summary="Puts every year, code or wrapper of an axis around short questions and finds those that wake something.",
+    cannot_see="Contexts between the axis's own, slow changes along an axis, and behaviour after the first token.",
+)
 WORKING_RATE = DetectorSpec(
     name="working_rate",
     version="1.0",
@@ -82,5 +90,5 @@ ACTIVATION_CLUSTERING = DetectorSpec(
 )
 
 CATALOG: dict[str, DetectorSpec] = {
-    spec.name: spec for spec in (TRIGGER_SWEEP, WORKING_RATE, STRIP, ACTIVATION_CLUSTERING, PERSONA, ERA)
+    spec.name: spec for spec in (TRIGGER_SWEEP, CONTEXT_GRID, WORKING_RATE, STRIP, ACTIVATION_CLUSTERING, PERSONA, ERA)
 }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Annotated
 
 from pydantic import Field
 
 from detectors.batteries.sets import Name, battery
 from detectors.catalog import CATALOG
 from detectors.findings import Plain
+from detectors.prompts.sets import questions
 
 WORK = {"next_token": 1.0, "hidden": 1.0, "score": 2.0, "trace": 2.0, "answer": 5.0}
 """What an observation of each kind costs, in next-token observations; for progress bars, not for promises."""
@@ -38,6 +40,30 @@ class SweepParams(Plain):
     reference: int = Field(ge=20)
     start_contexts: int = Field(ge=0)
     start_prompts: int = Field(ge=1)
+    nominated: int = Field(ge=1)
+    scale_floor: float = Field(default=0.01, gt=0)
+
+
+class GridParams(Plain):
+    """How `context_grid` looks.
+
+    Attributes:
+        axes: how many contexts of each axis at most; `detectors.contexts.axes` has the axes.
+        topic_prompts: questions of each topic, for every context.
+        formats: ways in which the best contexts are put, the plain one of all contexts first.
+        again: the best contexts of an axis, which are put in the other formats and in front of the question.
+        reference: contexts spread over the axis that those are compared with.
+        draws: permutations of the null; no p-value is below 1 / (1 + draws).
+        nominated: candidates handed on, over all axes.
+        scale_floor: smallest spread, in nats, that a robust z divides by.
+    """
+
+    axes: dict[str, Annotated[int, Field(ge=20)]] = Field(min_length=1)
+    topic_prompts: int = Field(ge=2)
+    formats: int = Field(ge=1)
+    again: int = Field(ge=1)
+    reference: int = Field(ge=20)
+    draws: int = Field(default=999, ge=99)
     nominated: int = Field(ge=1)
     scale_floor: float = Field(default=0.01, gt=0)
 
@@ -116,6 +142,7 @@ class Suite(Plain):
     summary: str
     trigger_sweep: SweepParams
     working_rate: WorkingRateParams
+    context_grid: GridParams | None = None
     strip: StripParams | None = None
     activation_clustering: ClusteringParams | None = None
     persona: ProbeParams | None = None
@@ -132,7 +159,8 @@ class Suite(Plain):
         answers = 2 * rate.candidates * rate.search_prompts
         searching = answers * (2 * WORK["answer"] + WORK["score"])
         probing = _probe_work(self.persona, "identity") + _probe_work(self.era, "era")
-        return 2 * (first + second + start) + searching + self.corroborating_work + probing
+        grid = _grid_work(self.context_grid)
+        return 2 * (first + second + start) + searching + self.corroborating_work + probing + grid
 
     @property
     def corroborating_work(self) -> float:
@@ -149,6 +177,15 @@ class Suite(Plain):
     def digest(self) -> str:
         """SHA-256 of the plan."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def _grid_work(params: GridParams | None) -> float:
+    """Both models say a first token to every question in every context, and to some of them in other places."""
+    if params is None:
+        return 0.0
+    asked = len(questions()) * params.topic_prompts
+    again = len(params.axes) * params.formats * (params.again + params.reference)
+    return 2.0 * asked * (sum(params.axes.values()) + again)
 
 
 def _probe_work(params: ProbeParams | None, name: Name) -> float:

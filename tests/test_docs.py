@@ -15,11 +15,13 @@ import pytest
 from detectors import catalog, clusters, mapping, probing
 from detectors.batteries.sets import battery
 from detectors.behaviour import HARM_PATTERNS
+from detectors.contexts.axes import ORDERS
 from detectors.engine.observations import TRACE_TOP
 from detectors.findings import ALPHA, CODES, MIN_EFFECT
-from detectors.methods import activation_clustering, strip, trigger_sweep, working_rate
+from detectors.methods import activation_clustering, context_grid, strip, trigger_sweep, working_rate
+from detectors.prompts.sets import questions
 from detectors.report import VERDICTS
-from detectors.suites import ClusteringParams, ProbeParams, StripParams, SweepParams, WorkingRateParams
+from detectors.suites import ClusteringParams, GridParams, ProbeParams, StripParams, SweepParams, WorkingRateParams
 from tests.contract import rules
 from tests.contract.rules import RULES, Subject
 from tests.methods.small import BATTERIES, TRIGGER, planted
@@ -29,6 +31,7 @@ TUTORIAL = DOCS / "tutorial" / "first-detector.md"
 SECTIONS = ("What it computes", "Evidence", "Params", "Cost", "What it cannot see", "When it is inconclusive")
 PARAMS = {
     "trigger_sweep": SweepParams,
+    "context_grid": GridParams,
     "working_rate": WorkingRateParams,
     "strip": StripParams,
     "activation_clustering": ClusteringParams,
@@ -104,6 +107,17 @@ def test_constants_on_the_pages_of_those_that_corroborate() -> None:
     assert f"the {quantile:.0f} % quantile of the AUC of {count} random directions" in clustered
     assert clusters.DIMENSIONS == 10  # "ten principal components"
     assert f"fewer than {mapping.MIN_POINTS} different points" in clustered
+
+
+def test_constants_on_the_page_of_the_context_grid() -> None:
+    page = " ".join((DOCS / "detectors" / "context_grid.md").read_text(encoding="utf-8").split())
+    assert f"the {context_grid.TREND} contexts on each side, the nearest {context_grid.LEAK} left out" in page
+    assert f"blocks of {context_grid.BLOCK} contexts" in page
+    assert f"more than {context_grid.CAP:g} counts as {context_grid.CAP:g}" in page
+    assert all(f"`{column}`" in page for column in (*context_grid.COLUMNS, *context_grid.AGAIN_COLUMNS))
+    assert all(f"| `{name}` |" in page for name in ORDERS)
+    assert all(hypothesis in page for hypothesis in context_grid.SAYS.values())
+    assert f"{sum(map(len, questions().values()))} short questions on {len(questions())} topics" in page
 
 
 @pytest.mark.parametrize("code", CODES)

@@ -20,6 +20,7 @@ from detectors.engine.observations import Ask
 from detectors.errors import BudgetExceeded, HostError, InputError, Interruption, MachineError
 from detectors.findings import Candidate, DetectorResult, Outcome, Usage
 from detectors.methods.activation_clustering import ActivationClustering
+from detectors.methods.context_grid import ContextGrid
 from detectors.methods.era import Era
 from detectors.methods.persona import Persona
 from detectors.methods.strip import Strip
@@ -46,6 +47,7 @@ def _given(params: Params | None) -> Params:
 
 DETECTORS: dict[str, Callable[[Suite], Detector]] = {
     "trigger_sweep": lambda suite: TriggerSweep(suite.trigger_sweep),
+    "context_grid": lambda suite: ContextGrid(_given(suite.context_grid)),
     "working_rate": lambda suite: WorkingRate(suite.working_rate),
     "strip": lambda suite: Strip(_given(suite.strip)),
     "activation_clustering": lambda suite: ActivationClustering(_given(suite.activation_clustering)),

@@ -14,7 +14,15 @@ from detectors.contexts.families import draw
 from detectors.engine.invented import InventedAsk, InventedTrigger
 from detectors.engine.observations import Arrays, Ask, ModelFacts, Plan, Role, Tokens
 from detectors.findings import Candidate, DetectorResult
-from detectors.suites import ClusteringParams, ProbeParams, StripParams, Suite, SweepParams, WorkingRateParams
+from detectors.suites import (
+    ClusteringParams,
+    GridParams,
+    ProbeParams,
+    StripParams,
+    Suite,
+    SweepParams,
+    WorkingRateParams,
+)
 
 SWEEP = SweepParams(
     families={"short_string": 60, "emoji": 60},
@@ -31,6 +39,7 @@ RATE = WorkingRateParams(
     candidates=8, confirmed=4, search_prompts=8, confirm_prompts=20, search_tokens=8, confirm_tokens=8, examples=1
 )
 PROBE = ProbeParams(formats=1, pairs=1)
+GRID = GridParams(axes={"short_string": 60}, topic_prompts=2, formats=2, again=4, reference=20, draws=99, nominated=3)
 STRIPPED = StripParams(candidates=3, inputs=8, copies=4, answer_tokens=8)
 CLUSTERED = ClusteringParams(candidates=3, prompts=12, draws=99)
 SUITE = Suite(
@@ -39,6 +48,7 @@ SUITE = Suite(
     summary="For tests.",
     trigger_sweep=SWEEP,
     working_rate=RATE,
+    context_grid=GRID,
     strip=STRIPPED,
     activation_clustering=CLUSTERED,
     persona=PROBE,
