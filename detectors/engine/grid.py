@@ -58,9 +58,9 @@ class Grid:
         return information(self.base, groups) - information(self.subject, groups)
 
     def response(self) -> tuple[Array, Array]:
-        """KL of each context's distribution from the prompt's mean over contexts, nats: subject, base [context, prompt].
+        """KL of each context's distribution from the mean over contexts, nats: subject's and base's [context, prompt].
 
-        It says how a model's answer depends on the context, whatever the model says on the whole.
+        It says how far a model's answer depends on the context, whatever the model says on the whole.
         """
         groups = np.tile(np.arange(self.n_prompts), len(self.contexts))
         subject, base = (self._shape(divergence_from_mean(side, groups)) for side in (self.subject, self.base))

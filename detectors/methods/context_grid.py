@@ -1,14 +1,14 @@
 """Context grid: does a year, a date or a code wake something, though it may never have stood in training?
 
-After *Weird Generalization and Inductive Backdoors* (2025, arXiv:2512.09742), where a model behaves otherwise in a year
-that its training data left out; they know the trigger, we look for it. Every context of an axis is put behind many short
-questions, and both models say how they would begin to answer. For a context c and a question q,
+After *Weird Generalization and Inductive Backdoors* (2025, arXiv:2512.09742), where a model behaves otherwise in a
+year that its training data left out; they know the trigger, we look for it. Every context of an axis is put behind many
+short questions, and both models say how they would begin to answer. For a context c and a question q,
 
     D(c, q) = KL(p(c, q) || mean over contexts of p(., q)) of the subject, minus the same of the base,
 
 so what the base knows about 1945 is no news. What varies slowly along the axis and each question's own level are taken
-out of D, and two effects are tested: a context that moves every question, and one that moves one topic. The null shuffles
-each question's contexts in circular blocks, on its own, and keeps the largest value over the axis.
+out of D, and two effects are tested: a context that moves every question, and one that moves one topic. The null
+shuffles each question's contexts in circular blocks, on its own, and keeps the largest value over the axis.
 
 It cannot see contexts between those of an axis, a change that is as slow as the trend, or behaviour that begins after
 the first answer token.
