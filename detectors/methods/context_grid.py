@@ -241,7 +241,7 @@ def null_maxima(cells: Array, weights: Array, block: int, draws: int, rng: np.ra
     """Both effects' largest values over contexts, with each question's contexts shuffled in blocks: [draw, effect]."""
     found = np.empty((draws, len(EFFECTS)))
     for draw in range(draws):
-        shuffled = np.take_along_axis(cells, block_order(*cells.shape, block, rng), axis=0)
+        shuffled = np.take_along_axis(cells, block_order(len(cells), cells.shape[1], block, rng), axis=0)
         values = _standardised(shuffled, weights, slice(None))
         found[draw] = values[:, 0].max(), values[:, 1:].max()
     return found

@@ -26,7 +26,7 @@ from detectors.methods.context_grid import (
     read_effects,
 )
 from detectors.prompts.sets import questions
-from detectors.stats import permutation_p, robust_z, running_median
+from detectors.stats import block_order, permutation_p, robust_z, running_median
 from detectors.suites import GridParams
 from tests.methods.small import GRID, TARGET, Around, not_numbers, planted, table
 
@@ -122,14 +122,14 @@ class Ageing(InventedAsk):
         logits = super()._logp(role, tokens).copy()
         years = [int(word) for word in self.decode([tokens])[0].split() if word.isdigit()]
         if role == "subject" and years:
-            logits[7] += 6.0 * (years[0] - 1800) / 300
+            logits[7] += 20.0 * (years[0] - 1800) / 300
         return np.asarray(logits - np.logaddexp.reduce(logits))
 
 
 def test_a_smooth_trend_over_the_years_does_not_alarm() -> None:
     result = run(Ageing(drift=0.3))
     depends = [found["subject"] - found["base"] for found in table(result, "response")]
-    assert max(depends[-10:]) > min(depends) + 0.2  # there is a trend, and it is not small
+    assert np.mean(depends[:10]) - np.mean(depends[-10:]) > 2  # there is a trend, and it is not small
     assert min(found.p_value or 0.0 for found in result.evidence) > 0.02
 
 
@@ -251,3 +251,23 @@ def test_ordered_axes_have_each_context_once(name: str) -> None:
     assert len(set(line.texts)) == len(line.texts) >= 100
     assert len(line.formats) == 3
     assert line.formats[0] == "{}"
+
+
+def test_a_running_median_loses_what_is_slow_and_keeps_a_peak() -> None:
+    line = np.arange(40.0)
+    line[20] += 9.0
+    rest = line - running_median(line, TREND, LEAK)
+    assert rest[20] == pytest.approx(9.0)
+    assert np.abs(np.delete(rest, 20)[TREND:-TREND]).max() <= 1.0
+    with pytest.raises(ValueError, match="`gap` must be in"):
+        running_median(line[:5], TREND, LEAK)
+
+
+def test_blocks_keep_neighbours_together_and_lose_nothing() -> None:
+    order = block_order(40, 500, 10, np.random.default_rng(0))
+    assert (np.sort(order, axis=0) == np.arange(40)[:, None]).all()
+    beside = np.diff(order, axis=0) % 40 == 1
+    assert beside.mean() > 0.9
+    assert len({tuple(column) for column in order.T}) > 150
+    with pytest.raises(ValueError, match="`block` must be at least 1"):
+        block_order(40, 1, 0, np.random.default_rng(0))
