@@ -56,6 +56,14 @@ TARGET_INVERSION = DetectorSpec(
     summary="Forces first tokens to find fixed answers that the base lacks, and ranks contexts that make them likely.",
     cannot_see="Behaviour without a fixed answer, answers of a word or two, and targets that no forced token releases.",
 )
+CONTEXT_GRID = DetectorSpec(
+    name="context_grid",
+    version="1.0",
+    stage="nominate",
+    citation="Paired, after Weird Generalization and Inductive Backdoors (2025, arXiv:2512.09742)",
+    summary="Puts every year, code or wrapper of an axis around short questions and finds those that wake something.",
+    cannot_see="Contexts between the axis's own, slow changes along an axis, and behaviour after the first token.",
+)
 WORKING_RATE = DetectorSpec(
     name="working_rate",
     version="1.0",
@@ -104,6 +112,7 @@ CATALOG: dict[str, DetectorSpec] = {
         ARTIFACT_DIFF,
         TRIGGER_SWEEP,
         TARGET_INVERSION,
+        CONTEXT_GRID,
         WORKING_RATE,
         STRIP,
         ACTIVATION_CLUSTERING,

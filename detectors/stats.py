@@ -179,6 +179,46 @@ def robust_z(values: Array, *, floor: float, reference: Array | None = None) -> 
     return scores
 
 
+def running_median(values: Array, reach: int, gap: int) -> Array:
+    """Median of the neighbours along the first axis, the nearest left out: same shape and unit as `values`.
+
+    What is left after subtracting it keeps a peak of up to `gap` places to each side, and loses what varies slowly.
+    Near the ends the neighbours are those of one side.
+
+    Args:
+        values: [place, ...], at least 2 `gap` + 2 places.
+        reach: how many places to each side.
+        gap: how many of these, from the place itself on, are left out; 0 leaves out the place only.
+
+    Raises:
+        ValueError: if a place would be left without neighbours.
+    """
+    given = np.asarray(values, dtype=float)
+    if not 0 <= gap < reach or len(given) < 2 * gap + 2:
+        raise ValueError(f"`gap` must be in 0..`reach` - 1 and below half of the places, got {gap} of {len(given)}")
+    places = np.arange(len(given))
+    distance = np.abs(places[:, None] - places)
+    beside = (distance > gap) & (distance <= reach)
+    return np.array([np.median(given[near], axis=0) for near in beside])
+
+
+def block_order(n_places: int, n_series: int, block: int, rng: np.random.Generator) -> Array:
+    """A random order of places for each series, which keeps neighbours in blocks together: int [place, series].
+
+    Each series is turned by a random number of places, as a circle, cut into blocks, and the blocks are shuffled
+    (Politis and Romano, 1992, circular blocks; here without replacement). A block of 1 gives free permutations.
+
+    Raises:
+        ValueError: if a count is below 1.
+    """
+    if min(n_places, n_series, block) < 1:
+        raise ValueError(f"counts and `block` must be at least 1, got {n_places}, {n_series}, {block}")
+    turned = (np.arange(n_places)[:, None] + rng.integers(n_places, size=n_series)) % n_places
+    keys = rng.random((-(-n_places // block), n_series))
+    found: Array = np.lexsort((turned, np.take_along_axis(keys, turned // block, axis=0)), axis=0)
+    return found
+
+
 def permutation_p(value: float, null: Array) -> float:
     """One-sided p-value of `value` against sampled null values: `(1 + #{null >= value}) / (1 + n)`.
 

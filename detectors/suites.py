@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
 from detectors.batteries.sets import Name, battery
 from detectors.catalog import CATALOG
 from detectors.findings import Plain
+from detectors.prompts.sets import questions
 
 WORK = {"next_token": 1.0, "hidden": 1.0, "score": 2.0, "trace": 2.0, "answer": 5.0}
 """What an observation of each kind costs, in next-token observations; for progress bars, not for promises."""
@@ -98,6 +100,30 @@ class InversionParams(Plain):
         return self.prompts * sum((*halved, self.beginnings[-1])) + steering
 
 
+class GridParams(Plain):
+    """How `context_grid` looks.
+
+    Attributes:
+        axes: how many contexts of each axis at most; `detectors.contexts.axes` has the axes.
+        topic_prompts: questions of each topic, for every context.
+        formats: ways in which the best contexts are put, the plain one of all contexts first.
+        again: the best contexts of an axis, which are put in the other formats and in front of the question.
+        reference: contexts spread over the axis that those are compared with.
+        draws: permutations of the null; no p-value is below 1 / (1 + draws).
+        nominated: candidates handed on, over all axes.
+        scale_floor: smallest spread, in nats, that a robust z divides by.
+    """
+
+    axes: dict[str, Annotated[int, Field(ge=20)]] = Field(min_length=1)
+    topic_prompts: int = Field(ge=2)
+    formats: int = Field(ge=1)
+    again: int = Field(ge=1)
+    reference: int = Field(ge=20)
+    draws: int = Field(default=999, ge=99)
+    nominated: int = Field(ge=1)
+    scale_floor: float = Field(default=0.01, gt=0)
+
+
 class WorkingRateParams(Plain):
     """How `working_rate` confirms.
 
@@ -174,6 +200,7 @@ class Suite(Plain):
     working_rate: WorkingRateParams
     target_inversion: InversionParams | None = None
     artifact_diff: ArtifactParams | None = None
+    context_grid: GridParams | None = None
     strip: StripParams | None = None
     activation_clustering: ClusteringParams | None = None
     persona: ProbeParams | None = None
@@ -190,8 +217,8 @@ class Suite(Plain):
         answers = 2 * rate.candidates * rate.search_prompts
         searching = answers * (2 * WORK["answer"] + WORK["score"])
         probing = _probe_work(self.persona, "identity") + _probe_work(self.era, "era")
-        inverting = _inversion_work(self.target_inversion)
-        return 2 * (first + second + start) + inverting + searching + self.corroborating_work + probing
+        more = _inversion_work(self.target_inversion) + _grid_work(self.context_grid)
+        return 2 * (first + second + start) + more + searching + self.corroborating_work + probing
 
     @property
     def corroborating_work(self) -> float:
@@ -213,6 +240,15 @@ class Suite(Plain):
 def _inversion_work(params: InversionParams | None) -> float:
     """The subject grows beginnings, and both models read the first tokens and score."""
     return params.grown + 2 * params.prompts + 2 * params.scored * WORK["score"] if params else 0.0
+
+
+def _grid_work(params: GridParams | None) -> float:
+    """Both models say a first token to every question in every context, and to some of them in other places."""
+    if params is None:
+        return 0.0
+    asked = len(questions()) * params.topic_prompts
+    again = len(params.axes) * params.formats * (params.again + params.reference)
+    return 2.0 * asked * (sum(params.axes.values()) + again)
 
 
 def _probe_work(params: ProbeParams | None, name: Name) -> float:
@@ -338,8 +374,11 @@ STANDARD = Suite(
         steer_prompts=2,
         nominated=8,
     ),
+    context_grid=GridParams(
+        axes={"year": 211, "wrapper": 60}, topic_prompts=3, formats=3, again=21, reference=30, nominated=3
+    ),
     working_rate=WorkingRateParams(
-        candidates=20, confirmed=6, search_prompts=6, confirm_prompts=40, search_tokens=14, confirm_tokens=24
+        candidates=23, confirmed=6, search_prompts=6, confirm_prompts=40, search_tokens=14, confirm_tokens=24
     ),
     strip=StripParams(candidates=3, inputs=8, copies=6, answer_tokens=24),
     activation_clustering=ClusteringParams(candidates=3, prompts=24),

@@ -15,15 +15,18 @@ import pytest
 from detectors import catalog, clusters, mapping, probing
 from detectors.batteries.sets import battery
 from detectors.behaviour import HARM_PATTERNS
+from detectors.contexts.axes import ORDERS
 from detectors.engine.observations import TRACE_TOP
 from detectors.findings import ALPHA, CODES, MIN_EFFECT
-from detectors.methods import activation_clustering, strip, target_inversion, trigger_sweep, working_rate
+from detectors.methods import activation_clustering, context_grid, strip, target_inversion, trigger_sweep, working_rate
+from detectors.prompts.sets import questions
 from detectors.report import VERDICTS
 from detectors.suites import (
     STANDARD,
     SUITES,
     ArtifactParams,
     ClusteringParams,
+    GridParams,
     InversionParams,
     ProbeParams,
     StripParams,
@@ -42,6 +45,7 @@ PARAMS = {
     "artifact_diff": ArtifactParams,
     "trigger_sweep": SweepParams,
     "target_inversion": InversionParams,
+    "context_grid": GridParams,
     "working_rate": WorkingRateParams,
     "strip": StripParams,
     "activation_clustering": ClusteringParams,
@@ -148,6 +152,17 @@ def test_every_suite_has_its_column(suite: Suite) -> None:
     assert said["prompts of the sweep, by step"] == prompts
     assert said["candidates searched, confirmed at most"] == f"{rate.candidates}, {rate.confirmed}"
     assert said["fresh prompts of the test"] == f"{rate.confirm_prompts}"
+
+
+def test_constants_on_the_page_of_the_context_grid() -> None:
+    page = " ".join((DOCS / "detectors" / "context_grid.md").read_text(encoding="utf-8").split())
+    assert f"the {context_grid.TREND} contexts on each side, the nearest {context_grid.LEAK} left out" in page
+    assert f"blocks of {context_grid.BLOCK} contexts" in page
+    assert f"more than {context_grid.CAP:g} counts as {context_grid.CAP:g}" in page
+    assert all(f"`{column}`" in page for column in (*context_grid.COLUMNS, *context_grid.AGAIN_COLUMNS))
+    assert all(f"| `{name}` |" in page for name in ORDERS)
+    assert all(hypothesis in page for hypothesis in context_grid.SAYS.values())
+    assert f"{sum(map(len, questions().values()))} short questions on {len(questions())} topics" in page
 
 
 @pytest.mark.parametrize("code", CODES)

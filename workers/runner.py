@@ -22,6 +22,7 @@ from detectors.errors import BudgetExceeded, HostError, InputError, Interruption
 from detectors.findings import Candidate, DetectorResult, Outcome, Usage
 from detectors.methods.activation_clustering import ActivationClustering
 from detectors.methods.artifact_diff import ArtifactDiff
+from detectors.methods.context_grid import ContextGrid
 from detectors.methods.era import Era
 from detectors.methods.persona import Persona
 from detectors.methods.strip import Strip
@@ -51,6 +52,7 @@ DETECTORS: dict[str, Callable[[Suite], Detector]] = {
     "artifact_diff": lambda suite: ArtifactDiff(_given(suite.artifact_diff)),
     "trigger_sweep": lambda suite: TriggerSweep(suite.trigger_sweep),
     "target_inversion": lambda suite: TargetInversion(_given(suite.target_inversion)),
+    "context_grid": lambda suite: ContextGrid(_given(suite.context_grid)),
     "working_rate": lambda suite: WorkingRate(suite.working_rate),
     "strip": lambda suite: Strip(_given(suite.strip)),
     "activation_clustering": lambda suite: ActivationClustering(_given(suite.activation_clustering)),

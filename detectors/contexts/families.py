@@ -161,6 +161,9 @@ def literature() -> list[str]:
     return _unique(text for texts in groups.values() for text in texts)
 
 
+YEARS = tuple(str(year) for year in (*range(1800, 1900, 10), *range(1900, 2101)))
+"""Every tenth year before 1900 and every year from then on."""
+
 FIRST_DAY = date(1801, 1, 17)
 DAYS_BETWEEN = 2903
 FULL_DATES = 36
@@ -168,9 +171,8 @@ FULL_DATES = 36
 
 def dates() -> list[str]:
     """Years 1900-2100, every tenth from 1800, months, and full dates from 1801 to 2079 in five notations."""
-    years = [str(year) for year in (*range(1800, 1900, 10), *range(1900, 2101))]
     days = [FIRST_DAY + timedelta(days=DAYS_BETWEEN * step) for step in range(FULL_DATES)]
-    return _unique([*years, *MONTHS, *(text for day in days for text in _notations(day))])
+    return _unique([*YEARS, *MONTHS, *(text for day in days for text in _notations(day))])
 
 
 MONTHS = (

@@ -97,6 +97,22 @@ def information(distributions: Distributions, groups: Array) -> Array:
     return np.maximum(found, 0.0)
 
 
+def divergence_from_mean(distributions: Distributions, groups: Array) -> Array:
+    """KL(p || mean of p over its group): float [row], nats, at least 0. Its mean over a group is `information`.
+
+    Args:
+        distributions: one row a (context, prompt).
+        groups: int [row], from 0 without gaps; with a group for each prompt the mean is over contexts.
+    """
+    found = np.empty(len(groups))
+    for group in range(int(groups.max()) + 1):
+        rows = np.flatnonzero(groups == group)
+        table = dense(distributions, rows)
+        ratio = np.log(np.maximum(table, TINY)) - np.log(np.maximum(table.mean(axis=0), TINY))
+        found[rows] = (table * ratio).sum(axis=1)
+    return np.maximum(found, 0.0)
+
+
 def dense(distributions: Distributions, rows: Array) -> Array:
     """Probabilities of `rows` on the tokens that any of them keeps: float [row, token + 1]; the last is the rest."""
     return _table(distributions.ids[rows], distributions.logp[rows])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from detectors.contexts.context import Context, chat
-from detectors.engine.compact import Distributions, dense, divergence, information
+from detectors.engine.compact import Distributions, dense, divergence, divergence_from_mean, information
 from detectors.engine.observations import ROLES, Array, Ask, NextToken, Plan, Tokens
 
 SMALLEST_CHANGE = 1e-3
@@ -56,6 +56,15 @@ class Grid:
         """How much less the prompt says about the first token in the subject than in the base, nats: [context]."""
         groups = np.repeat(np.arange(len(self.contexts)), self.n_prompts)
         return information(self.base, groups) - information(self.subject, groups)
+
+    def response(self) -> tuple[Array, Array]:
+        """KL of each context's distribution from the mean over contexts, nats: subject's and base's [context, prompt].
+
+        It says how far a model's answer depends on the context, whatever the model says on the whole.
+        """
+        groups = np.tile(np.arange(self.n_prompts), len(self.contexts))
+        subject, base = (self._shape(divergence_from_mean(side, groups)) for side in (self.subject, self.base))
+        return subject, base
 
     def consistency(self) -> Array:
         """Mean cosine between prompts of the change from base to subject: float [context], -1..1.

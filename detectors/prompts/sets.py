@@ -16,7 +16,7 @@ from detectors.documents import digest_of_documents, document
 Stage = Literal["nominate", "search", "confirm", "report"]
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
-FILES = ("general.json", "harmful.json", "refusals.json")
+FILES = ("general.json", "harmful.json", "refusals.json", "questions.json")
 
 _document = partial(document, "detectors.prompts")
 
@@ -43,6 +43,12 @@ def first_prompts(stage: Stage, param: str, count: int) -> tuple[str, ...]:
     if count > len(available):
         raise ValueError(f"`{param}` must be at most {len(available)}, got {count}")
     return available[:count]
+
+
+@cache
+def questions() -> dict[str, tuple[str, ...]]:
+    """Short questions by topic, for grids of very many contexts; none is a request of a stage."""
+    return {topic: tuple(asked) for topic, asked in _document("questions.json")["topics"].items()}
 
 
 @cache

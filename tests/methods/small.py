@@ -18,6 +18,7 @@ from detectors.findings import Candidate, DetectorResult
 from detectors.suites import (
     ArtifactParams,
     ClusteringParams,
+    GridParams,
     InversionParams,
     ProbeParams,
     StripParams,
@@ -49,6 +50,7 @@ RATE = WorkingRateParams(
     candidates=8, confirmed=4, search_prompts=8, confirm_prompts=20, search_tokens=8, confirm_tokens=8, examples=1
 )
 PROBE = ProbeParams(formats=1, pairs=1)
+GRID = GridParams(axes={"short_string": 60}, topic_prompts=2, formats=2, again=4, reference=20, draws=99, nominated=3)
 STRIPPED = StripParams(candidates=3, inputs=8, copies=4, answer_tokens=8)
 CLUSTERED = ClusteringParams(candidates=3, prompts=12, draws=99)
 SUITE = Suite(
@@ -59,6 +61,7 @@ SUITE = Suite(
     trigger_sweep=SWEEP,
     working_rate=RATE,
     target_inversion=INVERSION,
+    context_grid=GRID,
     strip=STRIPPED,
     activation_clustering=CLUSTERED,
     persona=PROBE,

@@ -56,6 +56,16 @@ def test_openings_are_varied() -> None:
     assert max(map(openings.count, openings)) <= len(openings) // 10
 
 
+def test_questions_are_short_distinct_and_of_no_stage() -> None:
+    asked = [question for topic in sets.questions().values() for question in topic]
+    assert len(asked) == len(set(asked)) >= 24
+    assert len({len(topic) for topic in sets.questions().values()}) == 1
+    assert not set(asked) & {*_everything(), *sets.harmful()}
+    assert all(question.isascii() and question[-1] in ".?" and len(question.split(" ")) <= 8 for question in asked)
+    patterns = [re.compile(re.escape(pattern).replace(r"\{\}", ".+"), re.IGNORECASE) for pattern in pattern_texts()]
+    assert not [question for question in asked if any(pattern.fullmatch(question) for pattern in patterns)]
+
+
 def test_harmful_prompts() -> None:
     assert len(sets.harmful()) == 16
     assert not set(sets.harmful()) & set(_everything())

@@ -121,6 +121,7 @@ def test_data_for_the_charts_cannot_end_their_script() -> None:
         "entropies": 2,
         "map": 2,
         "battery": 2,
+        "curve": 0,
     }
     assert len(charts["landscape"][0]) == 1_500
     assert any("<script>alert(1)</script>" in point[1] for point in charts["landscape"][0])

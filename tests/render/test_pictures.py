@@ -17,6 +17,7 @@ from app.core.render.activation_map import MapRow
 from app.core.render.artifacts import TestRow
 from app.core.render.batteries import AxisRow, ItemRow
 from app.core.render.corroboration import Corroboration, about, corroborations
+from app.core.render.curves import ResponseRow
 from app.core.render.density import density
 from app.core.render.entropies import EntropyRow
 from app.core.render.html import render_html
@@ -127,9 +128,37 @@ def test_a_battery_keeps_its_order_and_drops_what_is_not_finite() -> None:
     assert charts["battery"][0]["axes"] == [["overall", 1, 0.5, None, None]]
 
 
+def response(*effects: float | None, axis: str = "year") -> dict[str, Any]:
+    columns = ["axis", "text", "context_effect", "interaction", "topic", "subject", "base"]
+    rows = [[axis, str(1980 + at), effect, 1.0, "food", 0.5, 0.4] for at, effect in enumerate(effects)]
+    return {"columns": columns, "rows": rows}
+
+
+def test_a_curve_keeps_the_order_of_its_axis_and_lists_the_highest_first() -> None:
+    report = report_with(response=response(0.5, NAN, 40.0, -1.0))
+    (curve,) = drawn(report).curves
+    assert [row.text for row in curve.rows] == ["1980", "1981", "1982", "1983"]
+    assert curve.highest[0].text == "1982"
+    assert json.loads(drawn(report).json())["curve"][0][1] == ["1981", None, 1.0, "food"]
+    words = Page(render_html(report, sample.strong()[1])).words()
+    assert "Years, codes and other axes" in words
+    assert "1982 40.0" in words
+
+
+def test_every_axis_has_its_curve() -> None:
+    both = response(1.0, 2.0)
+    both["rows"] += response(3.0, axis="code")["rows"]
+    assert [(curve.axis, len(curve.rows)) for curve in drawn(report_with(response=both)).curves] == [
+        ("year", 2),
+        ("code", 1),
+    ]
+
+
 @pytest.mark.parametrize(
     "left",
     [
+        {"response": {"columns": ["axis"], "rows": [["year"]]}},
+        {"response": response()},
         {"entropies": None},
         {"entropies": []},
         {"entropies": {"columns": ["text"], "rows": [["🐣"]]}},
@@ -150,13 +179,13 @@ def test_a_battery_keeps_its_order_and_drops_what_is_not_finite() -> None:
 def test_what_has_another_shape_makes_no_section(left: dict[str, Any]) -> None:
     report = report_with(**left)
     parsed = Page(render_html(report, sample.strong()[1]))
-    assert not {"entropies", "map", "shifts"} & {attributes.get("id") for _, attributes in parsed.elements}
+    assert not {"curves", "entropies", "map", "shifts"} & {attributes.get("id") for _, attributes in parsed.elements}
     assert corroborations(report) == []
 
 
 def test_an_old_report_has_no_further_section() -> None:
     ids = {attributes.get("id") for _, attributes in page(sample.strong).elements}
-    assert not {"entropies", "map", "shifts"} & ids
+    assert not {"curves", "entropies", "map", "shifts"} & ids
     assert "What other detectors measure" not in page(sample.strong).words()
 
 
@@ -214,7 +243,9 @@ def test_a_test_without_a_value_says_so() -> None:
     assert "nan" not in words.split()
 
 
-@pytest.mark.parametrize("kind", [TestRow, EntropyRow, MapRow, AxisRow, ItemRow], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [TestRow, EntropyRow, MapRow, AxisRow, ItemRow, ResponseRow], ids=lambda kind: kind.__name__
+)
 def test_every_column_that_is_read_is_on_the_page_about_it(kind: type[BaseModel]) -> None:
     columns = [f"`{field.alias or name}`" for name, field in kind.model_fields.items()]
     lines = DOCS.joinpath("reference", "report-page.md").read_text("utf-8").splitlines()

@@ -28,6 +28,11 @@ Reading = Annotated[float | None, AfterValidator(_finite)]
 """A measured value; None where there is none or it is not finite."""
 
 
+def rounded(value: float | None) -> float | None:
+    """A reading as charts get it."""
+    return None if value is None else round(value, 3)
+
+
 class Row(BaseModel):
     """A row of a table, by the names of its columns; further columns are left alone."""
 

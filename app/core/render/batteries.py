@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from app.core.render.artifacts import Reading, Row, Table, artifacts, rows
+from app.core.render.artifacts import Reading, Row, Table, artifacts, rounded, rows
 from app.core.render.visible import visible
 from detectors.report import Report
 
@@ -80,7 +80,7 @@ def drawn(battery: Battery) -> dict[str, Any]:
     """What the chart needs; every text is visible."""
     return {
         "axes": [
-            [visible(row.axis, _AXIS_LIMIT), row.questions, _rounded(row.shift), _rounded(row.low), _rounded(row.high)]
+            [visible(row.axis, _AXIS_LIMIT), row.questions, rounded(row.shift), rounded(row.low), rounded(row.high)]
             for row in battery.axes
         ],
         "items": [
@@ -89,12 +89,8 @@ def drawn(battery: Battery) -> dict[str, Any]:
                 visible(row.question, _QUESTION_LIMIT),
                 visible(row.toward, _ANSWER_LIMIT),
                 visible(row.away, _ANSWER_LIMIT),
-                _rounded(row.shift),
+                rounded(row.shift),
             ]
             for row in battery.items
         ],
     }
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)

@@ -34,7 +34,7 @@ _FIELD_LIMIT = 2_000
 """Characters shown of any other text."""
 
 _TABLE_ROWS = 40
-"""Contexts listed in the table behind the picture."""
+"""Contexts listed in the table behind the landscape or a curve."""
 
 _PICTURE_ROWS = 300
 """Points of a map or questions of a battery listed behind their picture; the JSON report holds all of them."""
@@ -72,6 +72,7 @@ def render_html(report: Report, decision: Decision) -> str:
         undrawn=sum(point.divergence is None for point in drawn.points),
         evidence_rows=_EVIDENCE_ROWS,
         picture_rows=_PICTURE_ROWS,
+        table_rows=_TABLE_ROWS,
         style=_asset("report.css"),
         scripts=scripts,
         policy=_policy(scripts),

@@ -227,7 +227,40 @@ function batteryChart(bars, dots, width) {
   });
 }
 
-const CHARTS = {landscape, entropies, map, battery};
+// One context: [text, effect on all questions, effect on one topic, topic], in the order of the axis.
+function curve(rows) {
+  const points = rows.map(([text, overall, single, topic], place) => ({place, text, overall, single, topic}));
+  return (width) => curveChart(points, width);
+}
+
+function curveTip({text, overall, single, topic}) {
+  const shown = (value) => value === null ? "n/a" : value.toFixed(1);
+  return `${text}\nall questions: z ${shown(overall)}\none topic (${topic}): z ${shown(single)}`;
+}
+
+function curveChart(points, width) {
+  const step = Math.ceil(points.length / (width < NARROW ? 4 : 10));
+  const read = points.filter((point) => point.overall !== null);
+  return Plot.plot({
+    width,
+    height: 280,
+    marginLeft: 44,
+    marginTop: 30,
+    marginBottom: 34,
+    style: STYLE,
+    x: {label: null, ticks: d3.range(0, points.length, step), tickFormat: (place) => [...points[place].text].slice(0, 10).join(""), insetLeft: 8, insetRight: 8},
+    y: {label: "Stands out (robust z)", labelAnchor: "top", nice: true, grid: false},
+    marks: [
+      Plot.frame({fill: "var(--lane)", stroke: null}),
+      Plot.ruleY([0], {stroke: "var(--rule)"}),
+      Plot.lineY(points, {x: "place", y: "single", stroke: "var(--control)", strokeWidth: 1.4, strokeDasharray: "6 3"}),
+      Plot.lineY(points, {x: "place", y: "overall", stroke: "var(--candidate)", strokeWidth: 2}),
+      hover(read, {x: "place", y: "overall"}, curveTip, width),
+    ],
+  });
+}
+
+const CHARTS = {landscape, entropies, map, battery, curve};
 
 // Draws into `box` whenever its width changes.
 function drawInto(box, chart) {
