@@ -39,8 +39,9 @@ def test_its_families_offer_what_is_drawn(suite: Suite) -> None:
 
 @every_suite
 def test_what_is_handed_on_is_looked_at(suite: Suite) -> None:
-    sweep, inversion, rate = suite.trigger_sweep, suite.target_inversion, suite.working_rate
-    assert sweep.nominated + (inversion.nominated if inversion else 0) <= rate.candidates
+    sweep, rate = suite.trigger_sweep, suite.working_rate
+    nominators = (sweep, suite.target_inversion, suite.context_grid)
+    assert sum(it.nominated for it in nominators if it) <= rate.candidates
     assert rate.confirmed <= rate.candidates
     assert sweep.start_contexts <= sweep.kept
 
@@ -122,11 +123,18 @@ def test_quick_corroborates_on_answers_that_were_given_before() -> None:
     assert SMOKE.detectors == ("artifact_diff", "trigger_sweep", "working_rate")
 
 
-def test_a_detector_without_params_does_not_run_and_costs_nothing() -> None:
-    for name in ("target_inversion", "strip", "activation_clustering"):
-        without = STANDARD.model_copy(update={name: None})
-        assert name in STANDARD.detectors
-        assert name not in without.detectors
-        assert without.work < STANDARD.work
-        with pytest.raises(ValueError, match="`suite` must have params"):
-            DETECTORS[name](without)
+@pytest.mark.parametrize(
+    ("suite", "name"),
+    [
+        *((suite, name) for suite in (QUICK, STANDARD) for name in ("strip", "activation_clustering")),
+        (STANDARD, "target_inversion"),
+        (STANDARD, "context_grid"),
+    ],
+)
+def test_a_detector_without_params_does_not_run_and_costs_nothing(suite: Suite, name: str) -> None:
+    without = suite.model_copy(update={name: None})
+    assert name in suite.detectors
+    assert name not in without.detectors
+    assert without.work < suite.work
+    with pytest.raises(ValueError, match="`suite` must have params"):
+        DETECTORS[name](without)

@@ -60,6 +60,7 @@ def test_the_same_scan_again_costs_nothing_and_says_the_same(workshop: Workshop,
     for result in read_report(tmp_path / "again").results:
         assert (result.usage.forward_tokens, result.usage.generated_tokens) == (0, 0)
         assert result.usage.store_hits == result.usage.observations
+    assert all(result.usage.observations > 0 for result in read_report(tmp_path / "again").results[1:])
     phases = [event.name for event in seen if isinstance(event, Phase)]
     assert phases == ["checking files", "artifact_diff", "trigger_sweep", "working_rate"]
     progress = [event.done for event in seen if isinstance(event, Progress)]
