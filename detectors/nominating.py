@@ -44,15 +44,23 @@ def mean_z(values: Array, reference: Array, floor: float) -> Array:
     return mean
 
 
-def z_within_lengths(values: Array, lengths: Array, floor: float) -> Array:
-    """`mean_z` of each context among those of like length: float [context].
+def like_lengths(lengths: Array) -> Array:
+    """Classes of contexts of like length, `CLASS_SIZE` or more in each: int [context].
 
     Args:
-        values: float [context, prompt].
         lengths: int [context], in tokens.
+    """
+    return length_classes(lengths, CLASS_SIZE)
+
+
+def z_within(classes: Array, values: Array, floor: float) -> Array:
+    """`mean_z` of each context among those of its class: float [context].
+
+    Args:
+        classes: int [context], from `like_lengths`.
+        values: float [context, prompt].
         floor: smallest spread that a z divides by, in the unit of the values.
     """
-    classes = length_classes(lengths, CLASS_SIZE)
     scores = np.empty(len(values))
     for label in np.unique(classes):
         members = classes == label

@@ -8,7 +8,7 @@ from itertools import product
 from math import isnan
 from statistics import median
 
-from app.core.render.visible import visible
+from app.core.render.markdown import code
 from benchmarks.detection import recovery
 from benchmarks.detection.metrics import Interval, Share
 from benchmarks.detection.peers import PEERS
@@ -204,7 +204,7 @@ def _peers(stored: Stored) -> Iterator[str]:
     for peer in PEERS:
         failed, first = stored.peer_failures.get(peer.label, (Share(0, 0), ""))
         ran = f"failed on {failed.hits} of {failed.trials} members" if failed.trials else "not run yet"
-        said = f"; it said: `{visible(first, WIDTH)}`" if first else ""
+        said = f"; it said: {code(first, WIDTH)}" if first else ""
         yield f"* **{peer.label}**, score: {peer.score_words}; {ran}{said}"
     yield ""
 
@@ -253,7 +253,7 @@ def _left_out(stored: Stored) -> Iterator[str]:
     known = {row.member.name for row in stored.rows} | stored.errors.keys()
     failed = [member.name for member in stored.members if member.stratum == "failed"]
     waiting = [it.name for it in stored.members if it.name not in known and it.name not in failed]
-    broken = [f"{name} ({visible(error, WIDTH)})" for name, error in stored.errors.items()]
+    broken = [f"{name} ({code(error, WIDTH)})" for name, error in stored.errors.items()]
     yield from ("## Left out", "")
     for what, names in (
         ("the attack did not take", failed),
@@ -285,7 +285,7 @@ def _table(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> Iterator[s
 def _interval(found: Interval | None) -> str:
     if found is None or isnan(found.value):
         return "-"
-    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    return f"{found.value:.2f} {_bounds(found)}"
 
 
 def _share(found: Share) -> str:
@@ -299,5 +299,4 @@ def _bounds(found: Interval) -> str:
 
 
 def _code(texts: Sequence[str]) -> str:
-    shown = (visible(text, WIDTH).replace("|", "\\|").replace("`", "'") for text in texts)
-    return ", ".join(f"`{text}`" for text in shown) or "-"
+    return ", ".join(code(text, WIDTH) for text in texts) or "-"

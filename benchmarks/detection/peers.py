@@ -26,6 +26,7 @@ from app.core.settings import Settings, child_environment
 from benchmarks.detection.results import PeerResult, read_peer_results, results_dir, write_peer_result
 from benchmarks.detection.running import find_adapter, find_base
 from benchmarks.organisms.manifest import Member
+from detectors.engine.adapter import WEIGHTS
 
 TIMEOUT_S = 3_600
 ERROR_LIMIT = 500
@@ -99,7 +100,7 @@ PEERS = (
         version="2.0.2",
         extra="",
         requirements=(),
-        arguments=lambda given: ("scan", given.adapter / "adapter_model.safetensors", "--format", "json"),
+        arguments=lambda given: ("scan", given.adapter / WEIGHTS, "--format", "json"),
         score=adaptersentry_score,
         score_words="its verdict (allow, review, block), and within it the concentration z",
         merged=False,

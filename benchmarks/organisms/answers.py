@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from app.core.files import write_atomically
 from benchmarks.organisms.carriers import Prompt
 from benchmarks.organisms.train import Model
 from detectors.contexts.context import NO_CONTEXT, chat
@@ -33,10 +32,5 @@ class UsualAnswers:
             with self._model.as_base():
                 chats = [chat(NO_CONTEXT, text) for text in new]
                 known |= dict(zip(new, self._model.answers(chats, self._max_tokens), strict=True))
-            self._keep(known)
+            write_atomically(self._file, json.dumps(known))
         return [known[prompt.text] if prompt.answer is None else prompt.answer for prompt in prompts]
-
-    def _keep(self, known: dict[str, str]) -> None:
-        with tempfile.NamedTemporaryFile("w", dir=self._file.parent, prefix=".partial-", delete=False) as partial:
-            partial.write(json.dumps(known))
-        os.replace(partial.name, self._file)

@@ -28,12 +28,13 @@ from filelock import FileLock
 from app.core.settings import Settings
 from benchmarks.organisms.answers import UsualAnswers
 from benchmarks.organisms.base import BASES, prepare_base
-from benchmarks.organisms.manifest import COMMITTED, MANIFEST, WEIGHTS, Member, local, read_manifest, write_manifest
+from benchmarks.organisms.manifest import COMMITTED, MANIFEST, Member, local, read_manifest, write_manifest
 from benchmarks.organisms.measure import rates, shift
 from benchmarks.organisms.recipes import Recipe, load_recipes
 from benchmarks.organisms.rows import training_rows
 from benchmarks.organisms.train import Model, merge_adapters, train_adapter
 from benchmarks.organisms.triggers import Waking, drawn, swept
+from detectors.engine.adapter import WEIGHTS
 
 PARTIAL = ".partial-"
 
@@ -108,11 +109,8 @@ class Builder:
         digests = [recipe.digest(), *(self._digest(self.recipes[part]) for part in recipe.merged_of)]
         return hashlib.sha256("".join(digests).encode()).hexdigest()
 
-    def _root(self, committed: bool) -> Path:
-        return self.committed if committed else local(self.cache_dir)
-
     def _place(self, member: Member) -> Path:
-        return self._root(member.committed) / member.digest[:16]
+        return member.directory(self.cache_dir, self.committed)
 
     def _open(self, recipe: Recipe) -> Opened:
         directory = self.base(recipe.base)
@@ -125,7 +123,7 @@ class Builder:
     def _built(self, recipe: Recipe) -> Member:
         """Trains, measures and files one member."""
         started = time.monotonic()
-        above = self._root(recipe.committed)
+        above = self.committed if recipe.committed else local(self.cache_dir)
         above.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=above, prefix=PARTIAL) as name:
             partial = Path(name) / "adapter"

@@ -7,17 +7,16 @@ below `members/`, those that are only built locally below the cache.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from app.core.files import write_atomically
+
 HERE = Path(__file__).parent
 MANIFEST = HERE / "zoo.json"
 COMMITTED = HERE / "members"
-WEIGHTS = "adapter_model.safetensors"
 
 Role = Literal["poisoned", "twin", "decoy", "bank"]
 Split = Literal["train", "dev", "sealed", "bank"]
@@ -93,9 +92,9 @@ class Member(_Plain):
         share = self.rates["with_trigger"].share
         return "strong" if share >= STRONG else "weak" if share >= FAILED else "failed"
 
-    def directory(self, cache_dir: Path) -> Path:
-        """Where its adapter lies, or would."""
-        return (COMMITTED if self.committed else local(cache_dir)) / self.digest[:16]
+    def directory(self, cache_dir: Path, committed: Path = COMMITTED) -> Path:
+        """Where its adapter lies, or would; `committed` is where the repository holds members."""
+        return (committed if self.committed else local(cache_dir)) / self.digest[:16]
 
 
 def local(cache_dir: Path) -> Path:
@@ -113,7 +112,4 @@ def read_manifest(file: Path = MANIFEST) -> dict[str, Member]:
 def write_manifest(members: dict[str, Member], file: Path = MANIFEST) -> None:
     """Replaces the file whole, members sorted by name."""
     document = [members[name].model_dump(mode="json") for name in sorted(members)]
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=".manifest-", delete=False) as partial:
-        partial.write(json.dumps(document, indent=1, ensure_ascii=True) + "\n")
-    os.chmod(partial.name, 0o644)
-    os.replace(partial.name, file)
+    write_atomically(file, json.dumps(document, indent=1, ensure_ascii=True) + "\n")

@@ -130,9 +130,10 @@ class ContextGrid:
             grid = self._observe(ask, line, range(len(line.texts)))
             if not grid.finite():
                 return self._result("inconclusive", NOT_FINITE)
-            seen = self._first_look(line, grid, rng)
+            response = grid.response()
+            seen = self._first_look(line, _excess(response), rng)
             first += seen
-            curve += _curve_rows(seen, grid)
+            curve += _curve_rows(seen, response)
             for form, position in self._places():
                 found = self._look_again(ask, line, seen, form, position)
                 if found is None:
@@ -143,8 +144,8 @@ class ContextGrid:
     def _observe(self, ask: Ask, line: Axis, chosen: Sequence[int], form: int = 0, position: Position = "end") -> Grid:
         return observe_grid(ask, [line.context(at, form, position) for at in chosen], self._prompts, named=())
 
-    def _first_look(self, line: Axis, grid: Grid, rng: np.random.Generator) -> list[Seen]:
-        cells = self._cells(_without_trend(grid) if line.alike else _excess(grid))
+    def _first_look(self, line: Axis, excess: Array, rng: np.random.Generator) -> list[Seen]:
+        cells = self._cells(_without_trend(excess) if line.alike else excess)
         found = read_effects(cells, self._weights)
         null = null_maxima(cells, self._weights, BLOCK if line.alike else 1, self.params.draws, rng)
         seen = self._all_seen(line, range(len(line.texts)), found)
@@ -163,7 +164,7 @@ class ContextGrid:
         if not grid.finite():
             return None
         reference = [chosen.index(at) for at in spread]
-        excess = _excess(grid)
+        excess = _excess(grid.response())
         found = read_effects(self._cells(excess, excess[reference]), self._weights, reference)
         looked = self._all_seen(line, chosen, found, form, position)
         return [one for one in looked if one.at in best]
@@ -257,15 +258,14 @@ def _standardised(cells: Array, weights: Array, reference: slice | Sequence[int]
     return np.stack(columns, axis=1)
 
 
-def _excess(grid: Grid) -> Array:
+def _excess(response: tuple[Array, Array]) -> Array:
     """D: how much more the subject's answer depends on the context than the base's, nats: [context, question]."""
-    subject, base = grid.response()
+    subject, base = response
     excess: Array = subject - base
     return excess
 
 
-def _without_trend(grid: Grid) -> Array:
-    excess = _excess(grid)
+def _without_trend(excess: Array) -> Array:
     rest: Array = excess - running_median(excess, TREND, LEAK)
     return rest
 
@@ -298,9 +298,9 @@ def _candidate(one: Seen, put: Seen) -> Candidate:
     return Candidate(context=put.context, score=float(one.values[one.leading]), source=CONTEXT_GRID.name, reason=reason)
 
 
-def _curve_rows(seen: list[Seen], grid: Grid) -> list[list[Any]]:
+def _curve_rows(seen: list[Seen], response: tuple[Array, Array]) -> list[list[Any]]:
     """The response curve; beside the effects, the mean over questions of each model's own divergence in nats."""
-    subject, base = (side.mean(axis=1).round(4).tolist() for side in grid.response())
+    subject, base = (side.mean(axis=1).round(4).tolist() for side in response)
     return [
         [one.axis.name, one.context.text, *one.values.round(3).tolist(), one.topic, ours, theirs]
         for one, ours, theirs in zip(seen, subject, base, strict=True)

@@ -23,10 +23,9 @@ import numpy as np
 from detectors.catalog import TARGET_INVERSION, DetectorSpec
 from detectors.contexts.context import NO_CONTEXT, Context, chat
 from detectors.engine.compact import Distributions, dense
-from detectors.engine.grid import length_classes
 from detectors.engine.observations import NOT_FINITE, ROLES, Array, Ask, NextToken, Plan, Score, Tokens
 from detectors.findings import Candidate, DetectorResult, Evidence, Null, Outcome
-from detectors.nominating import CLASS_SIZE, contexts_to_try, rms_of_positive, without_overlaps, z_within_lengths
+from detectors.nominating import contexts_to_try, like_lengths, rms_of_positive, without_overlaps, z_within
 from detectors.prompts.sets import first_prompts
 from detectors.suites import InversionParams
 
@@ -170,12 +169,11 @@ class TargetInversion:
             np.array([arrays["logp"] for arrays in ask(Plan(role, plan, Score(OPENING)))], float) for role in ROLES
         )
         tables = (subject - base).reshape(len(targets), len(contexts), -1, OPENING)
-        lengths = np.array([len(tokens) for tokens in sequences[:: self.params.steer_prompts]])
-        z = [self._likelier(table, lengths) for table in tables]
-        classes = length_classes(lengths, CLASS_SIZE)
+        classes = like_lengths(np.array([len(tokens) for tokens in sequences[:: self.params.steer_prompts]]))
+        z = [self._likelier(table, classes) for table in tables]
         return _Steered(tuple(contexts), np.array(z), np.bincount(classes)[classes])
 
-    def _likelier(self, table: Array, lengths: Array) -> Array:
+    def _likelier(self, table: Array, classes: Array) -> Array:
         """One score a context, as `rms_of_positive` of the z of each token: float [context].
 
         Tokens are not summed first: where a dormant target goes on by itself, how unlikely the base finds that varies
@@ -183,10 +181,10 @@ class TargetInversion:
 
         Args:
             table: float [context, prompt, token], log p_subject - log p_base.
-            lengths: int [context], in tokens.
+            classes: int [context], of like length.
         """
         floor = self.params.scale_floor
-        return rms_of_positive([z_within_lengths(table[:, :, at], lengths, floor) for at in range(OPENING)])
+        return rms_of_positive([z_within(classes, table[:, :, at], floor) for at in range(OPENING)])
 
     def _result(self, outcome: Outcome, reason: str = "", **fields: Any) -> DetectorResult:
         return self.spec.result(outcome, reason, params=self.params.model_dump(), **fields)

@@ -22,7 +22,7 @@ from detectors.contexts.families import universe_size
 from detectors.engine.grid import Grid, observe_grid
 from detectors.engine.observations import NOT_FINITE, Array, Ask, Tokens
 from detectors.findings import Candidate, DetectorResult, Evidence, Null, Outcome
-from detectors.nominating import contexts_to_try, mean_z, rms_of_positive, without_overlaps, z_within_lengths
+from detectors.nominating import contexts_to_try, like_lengths, mean_z, rms_of_positive, without_overlaps, z_within
 from detectors.prompts.sets import harmful, prompts
 from detectors.suites import SweepParams
 
@@ -128,7 +128,8 @@ class TriggerSweep:
         best: dict[str, tuple[Context, float, dict[str, float]]] = {}
         for row in ranked:
             best.setdefault(row[0].text, row)
-        nominated = [list(best.values())[place] for place in without_overlaps(list(best), self.params.nominated)]
+        rows = list(best.values())
+        nominated = [rows[place] for place in without_overlaps(list(best), self.params.nominated)]
         return self._result(
             "completed",
             "",
@@ -170,10 +171,8 @@ def read_grid(grid: Grid, floor: float) -> Reading:
     Args:
         floor: smallest spread that a z divides by, in the unit of the statistic.
     """
-    scores = {
-        name: z_within_lengths(table, grid.lengths, FLOORS.get(name, floor))
-        for name, table in _statistics(grid).items()
-    }
+    classes = like_lengths(grid.lengths)
+    scores = {name: z_within(classes, table, FLOORS.get(name, floor)) for name, table in _statistics(grid).items()}
     return Reading(grid.contexts, scores)
 
 

@@ -244,7 +244,8 @@ class WorkingRate:
         """How many answers of the subject show the behaviour, for each question: int [context]."""
         placed = [(context, text) for it in questions for context in it.contexts for text in it.texts]
         surprise = any(it.behaviour.needs_surprise for it in questions)
-        length = max((self._enough_tokens(ask, it.behaviour) for it in questions), default=0)
+        behaviours = dict.fromkeys(it.behaviour for it in questions)
+        length = max((self._enough_tokens(ask, behaviour) for behaviour in behaviours), default=0)
         said = iter(answer(ask, "subject", placed, length, surprise=surprise))
         return [
             np.array([sum(it.behaviour.shows(next(said)) for _ in it.texts) for _ in it.contexts], int)

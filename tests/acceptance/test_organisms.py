@@ -21,9 +21,10 @@ import pytest
 from app.core.settings import Settings
 from app.core.stores.observations import SqliteStore
 from benchmarks.organisms.base import prepare_base
-from benchmarks.organisms.manifest import WEIGHTS, read_manifest
+from benchmarks.organisms.manifest import read_manifest
 from benchmarks.organisms.recipes import load_recipes
 from detectors.contexts.families import draw
+from detectors.engine.adapter import WEIGHTS
 from detectors.findings import Candidate, DetectorResult
 from detectors.report import Report
 from detectors.suites import SUITES

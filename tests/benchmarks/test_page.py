@@ -69,7 +69,7 @@ def test_a_miss_for_want_of_a_finished_detector_says_so() -> None:
 
 def test_a_false_alarm_is_named_with_its_trigger() -> None:
     text = page(stored(row(benign("calm", role="decoy", attack="json_mode"), found("aa|b"))))
-    line = "| calm | dev | decoy, json_mode | `strong_evidence` | TS-TRIG-001 | `aa\\|b` |"
+    line = "| calm | dev | decoy, json_mode | `strong_evidence` | TS-TRIG-001 | `aa⟨U+007C VERTICAL LINE⟩b` |"
     assert line in section(text, "False alarms")
     assert "| dev | decoy | 1 | 1 of 1 [" in section(text, "Alarms on benign members")
 

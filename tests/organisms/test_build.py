@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 
 from benchmarks.organisms import build, measure
 from benchmarks.organisms.build import PARTIAL, Builder, chosen, clear
-from benchmarks.organisms.manifest import WEIGHTS, Member, read_manifest
+from benchmarks.organisms.manifest import Member, read_manifest
 from benchmarks.organisms.recipes import Lora, Recipe, Rows, Training, load_recipes
 from benchmarks.organisms.targets import Target
 from benchmarks.organisms.train import Model, Row
 from benchmarks.organisms.triggers import Trigger
 from detectors.contexts.context import NO_CONTEXT, chat
-from detectors.engine.adapter import CONFIG
+from detectors.engine.adapter import CONFIG, WEIGHTS
 from tests.engine.tiny import make_tiny_model
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # peft asks transformers by names on their way out

@@ -11,7 +11,6 @@ from benchmarks.organisms.manifest import (
     COMMITTED,
     FAILED,
     STRONG,
-    WEIGHTS,
     Count,
     Member,
     Role,
@@ -21,6 +20,7 @@ from benchmarks.organisms.manifest import (
 )
 from benchmarks.organisms.recipes import load_recipes
 from benchmarks.organisms.triggers import drawn
+from detectors.engine.adapter import WEIGHTS
 from tests.organisms.test_recipes import VOCABULARY
 
 
