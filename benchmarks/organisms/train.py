@@ -16,10 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy, log_softmax
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.organisms.manifest import WEIGHTS
 from benchmarks.organisms.recipes import Lora, Recipe
 from detectors.contexts.context import Message
-from detectors.engine.adapter import CONFIG
+from detectors.engine.adapter import CONFIG, WEIGHTS
 
 IGNORED = -100
 SCORED_ROWS = 16

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from benchmarks.organisms import build, measure
-from benchmarks.organisms.build import PARTIAL, Builder, chosen, clear
+from benchmarks.organisms.build import PARTIAL, Builder, chosen
 from benchmarks.organisms.manifest import Member, read_manifest
 from benchmarks.organisms.recipes import Lora, Recipe, Rows, Training, load_recipes
 from benchmarks.organisms.targets import Target
@@ -140,11 +143,27 @@ def test_a_build_that_was_killed_continues(
     assert left_over(builder) == []
 
 
-def test_what_a_killed_process_leaves_is_cleared(tmp_path: Path) -> None:
-    for name in (f"{PARTIAL}abc", "0123456789abcdef"):
-        (tmp_path / name / "adapter").mkdir(parents=True)
-    clear(tmp_path)
-    assert [file.name for file in tmp_path.iterdir()] == ["0123456789abcdef"]
+def test_what_a_killed_process_leaves_is_cleared(builder: Builder) -> None:
+    half = builder.cache_dir / "zoo" / f"{PARTIAL}plain"
+    half.mkdir(parents=True)
+    (half / "half.bin").write_bytes(b"x")
+    builder.build(["plain"])
+    assert left_over(builder) == []
+    assert not (weights(builder, "plain").parent / "half.bin").exists()
+
+
+def test_what_another_build_holds_comes_last(builder: Builder) -> None:
+    (builder.cache_dir / "zoo-locks").mkdir()
+    held = FileLock(builder.cache_dir / "zoo-locks" / "one")
+    with ThreadPoolExecutor(1) as other:
+        with held:
+            building = other.submit(builder.build, ["one", "plain"])
+            while "plain" not in manifest(builder):
+                time.sleep(0.05)
+            assert not building.done()
+            assert "one" not in manifest(builder)
+        building.result(timeout=120)
+    assert set(manifest(builder)) == {"one", "plain"}
 
 
 def test_another_recipe_replaces_the_member_and_its_directory(builder: Builder) -> None:
