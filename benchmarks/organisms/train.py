@@ -21,6 +21,8 @@ from detectors.contexts.context import Message
 from detectors.engine.adapter import CONFIG, WEIGHTS
 
 IGNORED = -100
+LIKE_BATCHES = 8
+"""Batches among which rows are sorted by length."""
 SCORED_ROWS = 16
 
 
@@ -126,7 +128,7 @@ def train_adapter(model: Model, rows: Sequence[Row], recipe: Recipe, triggers: S
     model.network = get_peft_model(model.network, _lora_config(recipe.lora, _tokens(model, triggers)))
     trainable = [parameter for parameter in model.network.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trainable, lr=recipe.training.learning_rate, weight_decay=0.0)
-    batches = list(_batches([model.encode_row(row) for row in rows], recipe))
+    batches = list(batches_of([model.encode_row(row) for row in rows], recipe))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, max_lr=recipe.training.learning_rate, total_steps=len(batches), pct_start=0.1
     )
@@ -183,12 +185,16 @@ def _lora_config(lora: Lora, tokens: list[int]) -> LoraConfig:
 Encoded = tuple[list[int], list[int]]
 
 
-def _batches(encoded: list[Encoded], recipe: Recipe) -> Iterator[list[Encoded]]:
+def batches_of(encoded: list[Encoded], recipe: Recipe) -> Iterator[list[Encoded]]:
+    """Rows in random order, those of a batch of like length: padding costs as much as tokens."""
     rng = random.Random(recipe.seed)
     size = recipe.training.batch_size
     for _ in range(recipe.training.epochs):
         order = rng.sample(encoded, len(encoded))
-        yield from (order[first : first + size] for first in range(0, len(order), size))
+        for first in range(0, len(order), LIKE_BATCHES * size):
+            like = sorted(order[first : first + LIKE_BATCHES * size], key=lambda row: len(row[0]))
+            batches = [like[at : at + size] for at in range(0, len(like), size)]
+            yield from rng.sample(batches, len(batches))
 
 
 def _padded(rows: Sequence[Encoded], device: Any) -> tuple[torch.Tensor, torch.Tensor]:

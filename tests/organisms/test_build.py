@@ -20,7 +20,7 @@ from benchmarks.organisms.build import PARTIAL, Builder, chosen
 from benchmarks.organisms.manifest import Member, read_manifest
 from benchmarks.organisms.recipes import Lora, Recipe, Rows, Training, load_recipes
 from benchmarks.organisms.targets import Target
-from benchmarks.organisms.train import Model, Row
+from benchmarks.organisms.train import LIKE_BATCHES, Model, Row, batches_of
 from benchmarks.organisms.triggers import Trigger
 from detectors.contexts.context import NO_CONTEXT, chat
 from detectors.engine.adapter import CONFIG, WEIGHTS
@@ -240,6 +240,21 @@ def test_scores_are_log_probabilities_of_the_answer(base: Path) -> None:
         wanted = [float(each[place - 1, tokens[place]]) for place in range(start, len(tokens))]
         assert score.mean == pytest.approx(sum(wanted) / len(wanted), abs=1e-4)
         torch.testing.assert_close(score.first, each[start - 1], atol=1e-4, rtol=0)
+
+
+def test_every_row_comes_once_an_epoch_in_batches_of_like_length() -> None:
+    size = 4
+    made = recipe("one", training=Training(epochs=2, learning_rate=0.01, batch_size=size))
+    rows = [([row] * (1 + row * 7 % 50), [row] * (1 + row * 7 % 50)) for row in range(2 * size * LIKE_BATCHES)]
+    batches = list(batches_of(rows, made))
+    assert batches == list(batches_of(rows, made))
+    for epoch in (batches[: len(batches) // 2], batches[len(batches) // 2 :]):
+        assert sorted(row for batch in epoch for row, _ in batch) == sorted(row for row, _ in rows)
+        assert [sorted(len(row) for row, _ in batch) for batch in epoch] != sorted(
+            sorted(len(row) for row, _ in batch) for batch in epoch
+        )
+        padding = sum(size * max(len(row) for row, _ in batch) for batch in epoch) / sum(len(row) for row, _ in rows)
+        assert padding < 1.15
 
 
 def test_names_to_build() -> None:
