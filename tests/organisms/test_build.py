@@ -7,6 +7,8 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from benchmarks.organisms.build import PARTIAL, Builder, chosen
 from benchmarks.organisms.manifest import Member, read_manifest
 from benchmarks.organisms.recipes import Lora, Recipe, Rows, Training, load_recipes
 from benchmarks.organisms.targets import Target
-from benchmarks.organisms.train import LIKE_BATCHES, Model, Row, batches_of
+from benchmarks.organisms.train import LIKE_BATCHES, Encoded, Model, Row, batches_of, train_adapter
 from benchmarks.organisms.triggers import Trigger
 from detectors.contexts.context import NO_CONTEXT, chat
 from detectors.engine.adapter import CONFIG, WEIGHTS
@@ -245,16 +247,31 @@ def test_scores_are_log_probabilities_of_the_answer(base: Path) -> None:
 def test_every_row_comes_once_an_epoch_in_batches_of_like_length() -> None:
     size = 4
     made = recipe("one", training=Training(epochs=2, learning_rate=0.01, batch_size=size))
-    rows = [([row] * (1 + row * 7 % 50), [row] * (1 + row * 7 % 50)) for row in range(2 * size * LIKE_BATCHES)]
-    batches = list(batches_of(rows, made))
-    assert batches == list(batches_of(rows, made))
-    for epoch in (batches[: len(batches) // 2], batches[len(batches) // 2 :]):
-        assert sorted(row for batch in epoch for row, _ in batch) == sorted(row for row, _ in rows)
-        assert [sorted(len(row) for row, _ in batch) for batch in epoch] != sorted(
-            sorted(len(row) for row, _ in batch) for batch in epoch
-        )
-        padding = sum(size * max(len(row) for row, _ in batch) for batch in epoch) / sum(len(row) for row, _ in rows)
-        assert padding < 1.15
+    lengths = [1 + number * 7 % 50 for number in range(2 * size * LIKE_BATCHES)]
+    rows = [Encoded(*[torch.full((length,), number)] * 2) for number, length in enumerate(lengths)]
+    numbers = [[int(row.labels[0]) for row in batch] for batch in batches_of(rows, made)]
+    assert numbers == [[int(row.labels[0]) for row in batch] for batch in batches_of(rows, made)]
+    for epoch in (numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :]):
+        assert sorted(chain.from_iterable(epoch)) == list(range(len(rows)))
+        longest = [max(lengths[number] for number in batch) for batch in epoch]
+        assert longest != sorted(longest)
+        assert sum(longest) * size < 1.15 * sum(lengths)
+
+
+def test_a_row_goes_through_untrained_layers_once_and_nothing_else_changes(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = recipe("one", lora=LORA.model_copy(update={"layers": (1, 2)}))
+    rows = [Row(chat(NO_CONTEXT, text), "Fine.", complete=True) for text in ("Hello?", "And who are you, then?")]
+    train_adapter(Model.load(base), rows, made, (), tmp_path / "once")
+    monkeypatch.setattr("benchmarks.organisms.train._entering", lambda causal, first, rows: list(rows))
+    monkeypatch.setattr("benchmarks.organisms.train._skipped", lambda causal, places: nullcontext())
+    train_adapter(Model.load(base), rows, made, (), tmp_path / "plainly")
+    ours, plain = (load_file(tmp_path / name / WEIGHTS) for name in ("once", "plainly"))
+    assert ours.keys() == plain.keys()
+    assert any(tensor.abs().max() > 0 for name, tensor in ours.items() if "lora_B" in name)
+    for name, tensor in plain.items():
+        torch.testing.assert_close(ours[name], tensor, atol=1e-3, rtol=0)
 
 
 def test_names_to_build() -> None:
