@@ -102,7 +102,13 @@ def test_constants_of_the_probes_are_those_of_the_code(name: str) -> None:
     page = " ".join((DOCS / "detectors" / f"{name}.md").read_text(encoding="utf-8").split())
     questions = battery(PROBES[name])
     assert f"{len(questions.items)} questions" in page
-    assert all(f"| `{axis}` |" in page for axis in questions.axes)
+    assert f"one of each axis in turn, at most {len(questions.items)} |" in page
+    for axis in questions.axes:
+        assert f"| `{axis}` | {sum(item.axis == axis for item in questions.items)} |" in page
+
+
+def test_constants_on_the_page_of_the_probes() -> None:
+    page = " ".join((DOCS / "explanation" / "probing.md").read_text(encoding="utf-8").split())
     assert page.count(f"by more than {probing.COLLAPSED:g} nats") == 2
     assert (probing.MOST_LOST, probing.POWER, ALPHA) == (0.25, 0.8, 0.01)  # "a quarter", "80 % power at alpha 0.01"
     assert f"from {probing.N_BOOTSTRAP} resamples" in page
@@ -155,6 +161,9 @@ def test_every_suite_has_its_column(suite: Suite) -> None:
     assert said["prompts of the sweep, by step"] == prompts
     assert said["candidates searched, confirmed at most"] == f"{rate.candidates}, {rate.confirmed}"
     assert said["fresh prompts of the test"] == f"{rate.confirm_prompts}"
+    drawn = ", ".join(str(params.questions) for params in (suite.persona, suite.era) if params)
+    assert said["questions of persona, of era"] == (drawn or "none")
+    assert said["the year that both models believe it is"] == ("yes" if suite.era and suite.era.phrasings else "no")
 
 
 def test_constants_on_the_page_of_the_context_grid() -> None:

@@ -340,9 +340,12 @@ def test_intervals_of_drift_alone_hold_zero() -> None:
     assert covered >= binom.ppf(ALLOWED, len(drifted()), 0.92)
 
 
-@pytest.mark.parametrize(("questions", "least", "most"), [(30, 0.90, 0.97), (5, 0.76, 0.90), (3, 0.62, 0.80)])
+@pytest.mark.parametrize(
+    ("questions", "least", "most"),
+    [(60, 0.90, 0.98), (30, 0.90, 0.97), (8, 0.82, 0.94), (6, 0.78, 0.93), (3, 0.62, 0.80)],
+)
 def test_coverage_is_what_the_pages_say(questions: int, least: float, most: float) -> None:
-    """200 simulated batteries: nearly 95 % over all questions, 7 to 8 times in 10 on an axis."""
+    """200 simulated batteries: nearly 95 % over all questions, 8 to 9 times in 10 on an axis, 7 on one of `quick`."""
     covered = 0
     for seed in range(200):
         low, high = interval(simulated(seed, questions), np.random.default_rng(seed))

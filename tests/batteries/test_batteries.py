@@ -114,7 +114,8 @@ def test_the_question_for_the_year() -> None:
     assert {"question", "json", "fill_in", "comment"} == {put.form for put in asked.phrasings}
     assert len({put.prompt for put in asked.phrasings}) == len(asked.phrasings) >= 6
     for put in asked.phrasings:
-        assert put.frame.endswith(GAP) and put.frame.count(GAP) == 1
+        assert put.frame.endswith(GAP)
+        assert put.frame.count(GAP) == 1
         assert not re.search(r"\d{3}", put.prompt)
 
 
