@@ -37,8 +37,9 @@ def believed_years(ask: Ask, role: Role, phrasings: Sequence[Format]) -> Array:
     sequences = [prompts[at // len(years)] + answer for at, answer in enumerate(said)]
     answers = ask(Plan(role, sequences, [Score(len(answer)) for answer in said]))
     total = np.array([arrays["logp"].astype(float).sum() for arrays in answers]).reshape(-1, len(years))
-    odds: Array = np.exp(total - total.max(axis=1, keepdims=True))
-    return odds / odds.sum(axis=1, keepdims=True)
+    odds = np.exp(total - total.max(axis=1, keepdims=True))
+    belief: Array = odds / odds.sum(axis=1, keepdims=True)
+    return belief
 
 
 def years_table(phrasings: Sequence[Format], subject: Array, base: Array, rng: np.random.Generator) -> dict[str, Any]:
