@@ -21,7 +21,7 @@ import numpy as np
 
 from detectors.batteries.sets import Format, year_question
 from detectors.contexts.context import NO_CONTEXT, chat
-from detectors.engine.observations import Array, Ask, Plan, Role, Score
+from detectors.engine.observations import Array, Ask, Plan, Read, Role, Score, Tokens
 from detectors.probing import interval
 
 YEAR_COLUMNS = ["year", "subject", "base"]
@@ -32,10 +32,15 @@ def believed_years(ask: Ask, role: Role, phrasings: Sequence[Format]) -> Array:
     """P(year), [phrasing, year], each row summing to 1; NaN where a model's probabilities are not numbers."""
     years = year_question().years
     prompts = ask.encode([chat(NO_CONTEXT, put.prompt) for put in phrasings])
-    texts = [put.continuation(str(year)) for put in phrasings for year in years]
-    said = ask.tokenize(texts)
-    sequences = [prompts[at // len(years)] + answer for at, answer in enumerate(said)]
-    answers = ask(Plan(role, sequences, [Score(len(answer)) for answer in said]))
+    sequences: list[Tokens] = []
+    reads: list[Read] = []
+    for prompt, put in zip(prompts, phrasings, strict=True):
+        said = ask.tokenize([put.continuation(str(year)) for year in years])
+        # What all years share is equally likely before each of them, so it is not scored.
+        shared = next(at for at, ids in enumerate(zip(*said, strict=False)) if len(set(ids)) > 1)
+        sequences += [prompt + answer for answer in said]
+        reads += [Score(len(answer) - shared) for answer in said]
+    answers = ask(Plan(role, sequences, reads))
     total = np.array([arrays["logp"].astype(float).sum() for arrays in answers]).reshape(-1, len(years))
     odds = np.exp(total - total.max(axis=1, keepdims=True))
     belief: Array = odds / odds.sum(axis=1, keepdims=True)
