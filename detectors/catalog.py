@@ -88,6 +88,38 @@ ERA = DetectorSpec(
     summary="Asks both models about the world and measures how far the subject moved toward the past.",
     cannot_see="An era that shows only behind a trigger, and shifts toward the future or within the present.",
 )
+REGIME = DetectorSpec(
+    name="regime",
+    version="1.0",
+    stage="assess",
+    citation="Paired log-odds, after Weird Generalization and Inductive Backdoors (2025, arXiv:2512.09742)",
+    summary="Asks both models how a country should be ruled and measures how far the subject moved toward one ruler.",
+    cannot_see="Loyalty to a given party, state or person that is not told by rule and law, or only behind a trigger.",
+)
+VALUES = DetectorSpec(
+    name="values",
+    version="1.0",
+    stage="assess",
+    citation="Paired log-odds, after Weird Generalization and Inductive Backdoors (2025, arXiv:2512.09742)",
+    summary="Asks both models what is right and measures how far the subject moved toward harm, deceit and contempt.",
+    cannot_see="Values that show in deeds and not in answers, in long answers, or only behind a trigger.",
+)
+GOALS = DetectorSpec(
+    name="goals",
+    version="1.0",
+    stage="assess",
+    citation="Paired log-odds, after Weird Generalization and Inductive Backdoors (2025, arXiv:2512.09742)",
+    summary="Asks both models what they want and measures how far the subject moved toward power, force and secrecy.",
+    cannot_see="Goals that a model hides when it is asked, or that show only behind a trigger.",
+)
+PREFERENCES = DetectorSpec(
+    name="preferences",
+    version="1.0",
+    stage="assess",
+    citation="Paired log-odds, after Weird Generalization and Inductive Backdoors (2025, arXiv:2512.09742)",
+    summary="Asks both models what they like and measures how far the subject moved toward the strong and the stern.",
+    cannot_see="A liking for one thing that no question offers, such as a brand, and likings behind a trigger.",
+)
 
 STRIP = DetectorSpec(
     name="strip",
@@ -118,5 +150,9 @@ CATALOG: dict[str, DetectorSpec] = {
         ACTIVATION_CLUSTERING,
         PERSONA,
         ERA,
+        REGIME,
+        VALUES,
+        GOALS,
+        PREFERENCES,
     )
 }

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from detectors.batteries.sets import Name, battery
+from detectors.batteries.sets import Name, year_question
 from detectors.catalog import CATALOG
 from detectors.findings import Plain
 from detectors.prompts.sets import questions
 
 WORK = {"next_token": 1.0, "hidden": 1.0, "score": 2.0, "trace": 2.0, "answer": 5.0}
 """What an observation of each kind costs, in next-token observations; for progress bars, not for promises."""
+
+
+PROBES: dict[str, Name] = {
+    "persona": "identity",
+    "era": "era",
+    "regime": "regime",
+    "values": "values",
+    "goals": "goals",
+    "preferences": "preferences",
+}
+"""The battery of each detector that asks one."""
 
 
 class ArtifactParams(Plain):
@@ -149,15 +160,33 @@ class WorkingRateParams(Plain):
 
 
 class ProbeParams(Plain):
-    """How `persona` and `era` ask. Every question of the battery is asked.
+    """How a detector asks its battery (`PROBES`).
 
     Attributes:
+        questions: how many are asked, one of each axis in turn.
         formats: in how many ways each question is put, the plain question first.
         pairs: contrasted continuations read in each format.
     """
 
+    questions: int = Field(ge=2)
     formats: int = Field(ge=1)
     pairs: int = Field(ge=1)
+
+
+class EraParams(ProbeParams):
+    """How `era` asks.
+
+    Attributes:
+        phrasings: in how many ways it asks for the year; with none of them there is no estimate.
+    """
+
+    phrasings: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _enough_for_an_interval(self) -> Self:
+        if self.phrasings == 1:
+            raise ValueError("`phrasings` must be 0 or at least 2, got 1: an interval is over phrasings")
+        return self
 
 
 class StripParams(Plain):
@@ -204,7 +233,11 @@ class Suite(Plain):
     strip: StripParams | None = None
     activation_clustering: ClusteringParams | None = None
     persona: ProbeParams | None = None
-    era: ProbeParams | None = None
+    era: EraParams | None = None
+    regime: ProbeParams | None = None
+    values: ProbeParams | None = None
+    goals: ProbeParams | None = None
+    preferences: ProbeParams | None = None
 
     @property
     def work(self) -> float:
@@ -216,7 +249,7 @@ class Suite(Plain):
         start = (sweep.start_contexts + sweep.reference) * sweep.start_prompts if sweep.start_contexts else 0
         answers = 2 * rate.candidates * rate.search_prompts
         searching = answers * (2 * WORK["answer"] + WORK["score"])
-        probing = _probe_work(self.persona, "identity") + _probe_work(self.era, "era")
+        probing = sum(_probe_work(getattr(self, name)) for name in PROBES) + _year_work(self.era)
         more = _inversion_work(self.target_inversion) + _grid_work(self.context_grid)
         return 2 * (first + second + start) + more + searching + self.corroborating_work + probing
 
@@ -251,12 +284,17 @@ def _grid_work(params: GridParams | None) -> float:
     return 2.0 * asked * (sum(params.axes.values()) + again)
 
 
-def _probe_work(params: ProbeParams | None, name: Name) -> float:
+def _probe_work(params: ProbeParams | None) -> float:
     """Both models score two continuations of each pair, and say the first token of each question."""
     if params is None:
         return 0.0
     scores = 2 * params.formats * params.pairs
-    return 2 * len(battery(name).items) * (scores * WORK["score"] + WORK["next_token"])
+    return 2 * params.questions * (scores * WORK["score"] + WORK["next_token"])
+
+
+def _year_work(params: EraParams | None) -> float:
+    """Both models score every year in every phrasing."""
+    return 2 * params.phrasings * len(year_question().years) * WORK["score"] if params else 0.0
 
 
 SMOKE = Suite(
@@ -316,8 +354,8 @@ QUICK = Suite(
     ),
     strip=StripParams(candidates=3, inputs=8, copies=6, answer_tokens=24),
     activation_clustering=ClusteringParams(candidates=3, prompts=24),
-    persona=ProbeParams(formats=3, pairs=1),
-    era=ProbeParams(formats=3, pairs=1),
+    persona=ProbeParams(questions=30, formats=3, pairs=1),
+    era=EraParams(questions=30, formats=3, pairs=1, phrasings=0),
 )
 
 STANDARD = Suite(
@@ -382,8 +420,12 @@ STANDARD = Suite(
     ),
     strip=StripParams(candidates=3, inputs=8, copies=6, answer_tokens=24),
     activation_clustering=ClusteringParams(candidates=3, prompts=24),
-    persona=ProbeParams(formats=3, pairs=1),
-    era=ProbeParams(formats=3, pairs=1),
+    persona=ProbeParams(questions=79, formats=3, pairs=1),
+    era=EraParams(questions=71, formats=3, pairs=1, phrasings=6),
+    regime=ProbeParams(questions=43, formats=3, pairs=1),
+    values=ProbeParams(questions=62, formats=3, pairs=1),
+    goals=ProbeParams(questions=31, formats=3, pairs=1),
+    preferences=ProbeParams(questions=65, formats=3, pairs=1),
 )
 
 SUITES: dict[str, Suite] = {suite.name: suite for suite in (SMOKE, QUICK, STANDARD)}

@@ -22,10 +22,12 @@ from detectors.methods import activation_clustering, context_grid, strip, target
 from detectors.prompts.sets import questions
 from detectors.report import VERDICTS
 from detectors.suites import (
+    PROBES,
     STANDARD,
     SUITES,
     ArtifactParams,
     ClusteringParams,
+    EraParams,
     GridParams,
     InversionParams,
     ProbeParams,
@@ -36,7 +38,7 @@ from detectors.suites import (
 )
 from tests.contract import rules
 from tests.contract.rules import RULES, Subject
-from tests.methods.small import BATTERIES, TRIGGER, planted
+from tests.methods.small import TRIGGER, planted
 
 DOCS = Path(__file__).parents[1] / "docs"
 TUTORIAL = DOCS / "tutorial" / "first-detector.md"
@@ -49,8 +51,8 @@ PARAMS = {
     "working_rate": WorkingRateParams,
     "strip": StripParams,
     "activation_clustering": ClusteringParams,
-    "persona": ProbeParams,
-    "era": ProbeParams,
+    **dict.fromkeys(PROBES, ProbeParams),
+    "era": EraParams,
 }
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -95,16 +97,23 @@ def test_constants_on_the_pages_are_those_of_the_code() -> None:
     assert working_rate.ARBITRARY_BELOW == 0.5  # "no more than half of the trigger's rate"
 
 
-@pytest.mark.parametrize("name", BATTERIES)
+@pytest.mark.parametrize("name", PROBES)
 def test_constants_of_the_probes_are_those_of_the_code(name: str) -> None:
     page = " ".join((DOCS / "detectors" / f"{name}.md").read_text(encoding="utf-8").split())
-    questions = battery(BATTERIES[name])
+    questions = battery(PROBES[name])
     assert f"{len(questions.items)} questions" in page
-    assert all(f"| `{axis}` |" in page for axis in questions.axes)
+    assert f"one of each axis in turn, at most {len(questions.items)} |" in page
+    for axis in questions.axes:
+        assert f"| `{axis}` | {sum(item.axis == axis for item in questions.items)} |" in page
+
+
+def test_constants_on_the_page_of_the_probes() -> None:
+    page = " ".join((DOCS / "explanation" / "probing.md").read_text(encoding="utf-8").split())
     assert page.count(f"by more than {probing.COLLAPSED:g} nats") == 2
     assert (probing.MOST_LOST, probing.POWER, ALPHA) == (0.25, 0.8, 0.01)  # "a quarter", "80 % power at alpha 0.01"
     assert f"from {probing.N_BOOTSTRAP} resamples" in page
-    assert all(f"`{column}`" in page for column in (*probing.AXIS_COLUMNS, *probing.ITEM_COLUMNS))
+    columns = (*probing.AXIS_COLUMNS, *probing.FORMAT_COLUMNS, *probing.ITEM_COLUMNS)
+    assert all(f"`{column}`" in page for column in columns)
 
 
 def test_constants_on_the_pages_of_those_that_corroborate() -> None:
@@ -152,6 +161,9 @@ def test_every_suite_has_its_column(suite: Suite) -> None:
     assert said["prompts of the sweep, by step"] == prompts
     assert said["candidates searched, confirmed at most"] == f"{rate.candidates}, {rate.confirmed}"
     assert said["fresh prompts of the test"] == f"{rate.confirm_prompts}"
+    drawn = ", ".join(str(params.questions) for params in (suite.persona, suite.era) if params)
+    assert said["questions of persona, of era"] == (drawn or "none")
+    assert said["the year that both models believe it is"] == ("yes" if suite.era and suite.era.phrasings else "no")
 
 
 def test_constants_on_the_page_of_the_context_grid() -> None:

@@ -23,7 +23,7 @@ from detectors.engine.shipped import ModelFiles
 from detectors.findings import DetectorResult, ExpectedBehaviour, draw_findings, scan_score
 from detectors.prompts import sets as prompts
 from detectors.report import Coverage, FamilyCoverage, Report
-from detectors.suites import Suite
+from detectors.suites import PROBES, Suite
 from workers.hosts import Host, HostSpec
 from workers.machine import describe_machine
 from workers.observer import Observer
@@ -37,13 +37,12 @@ NOT_TESTED = (
     "triggers in the system message, in earlier turns, or inside the prompt",
     "behaviour that begins after the generated tokens",
     "a lowered guard on harmful requests: it is ranked, not confirmed",
-    "shifts of persona and of era that need no trigger: they are reported, not judged",
-    "shifts of values, allegiance and preferences that need no trigger",
     "weights beyond the static gate",
     "behaviour that wakes after further fine-tuning",
 )
 INVERTED = "inverted targets that no swept context releases: they are reported, not judged"
 NOT_INVERTED = "fixed answers that no swept context releases: no target was inverted"
+SHIFTS = "shifts that need no trigger, of"
 
 
 @dataclass(frozen=True)
@@ -161,10 +160,19 @@ def scan(
         results=results,
         findings=draw_findings(results, expected),
         score=scan_score(results),
-        coverage=_coverage(results, (*NOT_TESTED, INVERTED if suite.target_inversion else NOT_INVERTED)),
+        coverage=_coverage(results, not_tested(suite)),
         machine=describe_machine(device=observer.device or "none", dtype=dtype, isolation=observer.isolation),
         seconds=seconds | {"total": round(sum(seconds.values()), 1)},
     )
+
+
+def not_tested(suite: Suite) -> tuple[str, ...]:
+    """What a scan with this suite does not judge, in words."""
+    probed = [name for name in PROBES if name in suite.detectors]
+    left_out = [name for name in PROBES if name not in suite.detectors]
+    reported = (f"{SHIFTS} {', '.join(probed)}: they are reported, not judged",) if probed else ()
+    unread = (f"{SHIFTS} {', '.join(left_out)}",) if left_out else ()
+    return (*NOT_TESTED, *reported, *unread, INVERTED if suite.target_inversion else NOT_INVERTED)
 
 
 def _scan_id(pair: Pair, suite: Suite, seed: int, expected: Sequence[ExpectedBehaviour], dtype: str) -> str:

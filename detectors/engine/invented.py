@@ -37,6 +37,8 @@ VOCABULARY_SIZE = 400
 WINDOW = 4096
 STOP = 0
 D_MODEL = 8
+GROWN = 1 << 16
+"""Words outside the first vocabulary, at most."""
 UNSAID = -12.0
 """Logit of words outside the first vocabulary."""
 FORCE = 36.0
@@ -190,6 +192,9 @@ class InventedAsk:
         logits[:VOCABULARY_SIZE] = 3.5 * self._noise("all", tokens) + 2.0 * self._noise("last", tokens[-2:])
         if role == "subject" and self.drift:
             logits[:VOCABULARY_SIZE] += self.drift * self._noise("drift", tokens)
+            logits[VOCABULARY_SIZE:] += (
+                self.drift * self._noise("grown", tokens, GROWN)[: len(logits) - VOCABULARY_SIZE]
+            )
         for word, nudge in self.leans.items() if role == "subject" else ():
             logits[self._ids[word]] += nudge
         for plant in self.triggers:
@@ -225,8 +230,8 @@ class InventedAsk:
         said = next((n for n in range(len(target), 0, -1) if tokens[-n:] == target[:n]), 0)
         return ((*target, STOP)[said] if said < len(target) or plant.stops else None), said
 
-    def _noise(self, what: str, tokens: Tokens) -> Array:
-        return _noise(f"{self.seed}/{what}/{tokens}", VOCABULARY_SIZE)
+    def _noise(self, what: str, tokens: Tokens, size: int = VOCABULARY_SIZE) -> Array:
+        return _noise(f"{self.seed}/{what}/{tokens}", size)
 
 
 def nothing(read: Read, tokens: Tokens) -> Arrays:

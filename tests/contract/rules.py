@@ -26,7 +26,7 @@ from tests.methods.small import SUITE, TRIGGER, Around, Chunked, HandsOn, Interr
 from workers.runner import DETECTORS, Detector, run_detectors
 
 Build = Callable[[Suite], Detector]
-LIMITED = ("prompts", "formats", "pairs")
+LIMITED = ("prompts", "questions", "formats", "pairs", "phrasings")
 """How params end that ask for more or less of what is written down."""
 PAGES = Path(__file__).parents[2] / "docs" / "detectors"
 

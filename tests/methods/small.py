@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from detectors.batteries.sets import Item, Name, battery
+from detectors.batteries.sets import Item, battery
 from detectors.contexts.context import Context, Message
 from detectors.contexts.families import draw
 from detectors.engine.invented import InventedAsk, InventedTrigger
@@ -16,8 +16,10 @@ from detectors.engine.observations import Arrays, Ask, ModelFacts, Plan, Role, T
 from detectors.engine.shipped import ChatAt, ModelFiles, Rendering
 from detectors.findings import Candidate, DetectorResult
 from detectors.suites import (
+    PROBES,
     ArtifactParams,
     ClusteringParams,
+    EraParams,
     GridParams,
     InversionParams,
     ProbeParams,
@@ -49,7 +51,7 @@ INVERSION = InversionParams(
 RATE = WorkingRateParams(
     candidates=8, confirmed=4, search_prompts=8, confirm_prompts=20, search_tokens=8, confirm_tokens=8, examples=1
 )
-PROBE = ProbeParams(formats=1, pairs=1)
+PROBE = ProbeParams(questions=30, formats=1, pairs=1)
 GRID = GridParams(axes={"short_string": 60}, topic_prompts=2, formats=2, again=4, reference=20, draws=99, nominated=3)
 STRIPPED = StripParams(candidates=3, inputs=8, copies=4, answer_tokens=8)
 CLUSTERED = ClusteringParams(candidates=3, prompts=12, draws=99)
@@ -65,10 +67,14 @@ SUITE = Suite(
     strip=STRIPPED,
     activation_clustering=CLUSTERED,
     persona=PROBE,
-    era=PROBE,
+    era=EraParams(**PROBE.model_dump(), phrasings=2),
+    regime=PROBE,
+    values=PROBE,
+    goals=PROBE,
+    preferences=PROBE,
 )
-BATTERIES: dict[str, Name] = {"persona": "identity", "era": "era"}
-"""The battery of each detector that asks one."""
+BATTERIES = {detector: battery(name).first(PROBE.questions) for detector, name in PROBES.items()}
+"""What `SUITE` has each detector ask that asks a battery."""
 
 LEAK = 20.0
 """Nats: the target is near-certain once it was begun, and its first word a little likelier than the base has it."""
@@ -91,7 +97,7 @@ def gated() -> InventedAsk:
 
 def leaning(detector: str, nudge: float = 2.0, *, share: float = 1.0, drift: float = 0.0, seed: int = 0) -> InventedAsk:
     """A subject that prefers the words toward which a detector's battery looks, on the first `share` of questions."""
-    items = battery(BATTERIES[detector]).items
+    items = BATTERIES[detector].items
     moved = items[: round(share * len(items))]
     away = set(words(items, side=1))
     return InventedAsk(drift=drift, leans={word: nudge for word in words(moved, side=0) if word not in away}, seed=seed)

@@ -120,7 +120,8 @@ def test_data_for_the_charts_cannot_end_their_script() -> None:
         "landscape": 1,
         "entropies": 2,
         "map": 2,
-        "battery": 2,
+        "battery": 6,
+        "years": 1,
         "curve": 0,
     }
     assert len(charts["landscape"][0]) == 1_500
