@@ -120,7 +120,7 @@ def test_quick_corroborates_on_answers_that_were_given_before() -> None:
     assert QUICK.activation_clustering is not None
     assert strip.answer_tokens == rate.confirm_tokens
     assert strip.inputs <= rate.confirm_prompts
-    assert SMOKE.detectors == ("artifact_diff", "trigger_sweep", "working_rate")
+    assert SMOKE.detectors == ("artifact_diff", "weight_delta", "trigger_sweep", "working_rate")
 
 
 @pytest.mark.parametrize(
