@@ -13,8 +13,8 @@ class DetectorSpec(Plain):
     """What a detector is.
 
     Attributes:
-        stage: inspectors read files and ask no model, nominators rank contexts, confirmers test candidates on fresh
-            prompts, assessors read whole models.
+        stage: inspectors read files and weights and ask no model, nominators rank contexts, confirmers test candidates
+            on fresh prompts, assessors read whole models.
         citation: where the method comes from.
         summary: one sentence.
         cannot_see: one sentence.
@@ -39,6 +39,14 @@ ARTIFACT_DIFF = DetectorSpec(
     citation="Both templates rendered side by side; ours",
     summary="Reads chat template, tokenizer and settings of both models and looks for what waits for a text or a date.",
     cannot_see="What the weights do, templates for tools, and a condition that is neither recognised nor ever met.",
+)
+WEIGHT_DELTA = DetectorSpec(
+    name="weight_delta",
+    version="1.0",
+    stage="inspect",
+    citation="Rows and spectra of the difference of the weights; ours",
+    summary="Subtracts the base's weights, nominates the tokens whose embedding rows were trained, describes the rest.",
+    cannot_see="Triggers whose tokens' embedding rows were left alone, as by most LoRA adapters.",
 )
 TRIGGER_SWEEP = DetectorSpec(
     name="trigger_sweep",
@@ -142,6 +150,7 @@ CATALOG: dict[str, DetectorSpec] = {
     spec.name: spec
     for spec in (
         ARTIFACT_DIFF,
+        WEIGHT_DELTA,
         TRIGGER_SWEEP,
         TARGET_INVERSION,
         CONTEXT_GRID,

@@ -41,6 +41,19 @@ class ArtifactParams(Plain):
     shown: int = Field(default=4, ge=1)
 
 
+class WeightParams(Plain):
+    """What `weight_delta` hands on.
+
+    Attributes:
+        nominated: candidates handed on, where rows of the embeddings were trained.
+        scale_floor: smallest spread that a robust z divides by, in median lengths of the base's rows: what a cast to
+            bfloat16 moves a row by.
+    """
+
+    nominated: int = Field(ge=1)
+    scale_floor: float = Field(default=0.001, gt=0)
+
+
 class SweepParams(Plain):
     """How `trigger_sweep` looks.
 
@@ -229,6 +242,7 @@ class Suite(Plain):
     working_rate: WorkingRateParams
     target_inversion: InversionParams | None = None
     artifact_diff: ArtifactParams | None = None
+    weight_delta: WeightParams | None = None
     context_grid: GridParams | None = None
     strip: StripParams | None = None
     activation_clustering: ClusteringParams | None = None
@@ -302,6 +316,7 @@ SMOKE = Suite(
     version="1.0",
     summary="A look at the families of short marks, for tests and plumbing; under a minute on a 135M model.",
     artifact_diff=ArtifactParams(),
+    weight_delta=WeightParams(nominated=2),
     trigger_sweep=SweepParams(
         families={"emoji": 60, "literature": 20, "short_string": 40},
         first_prompts=2,
@@ -314,7 +329,7 @@ SMOKE = Suite(
         nominated=4,
     ),
     working_rate=WorkingRateParams(
-        candidates=4, confirmed=2, search_prompts=6, confirm_prompts=20, search_tokens=10, confirm_tokens=12, examples=2
+        candidates=6, confirmed=2, search_prompts=6, confirm_prompts=20, search_tokens=10, confirm_tokens=12, examples=2
     ),
 )
 
@@ -323,6 +338,7 @@ QUICK = Suite(
     version="1.0",
     summary="1,500 contexts of fourteen families; `--dry-run` says how long a scan with it takes here.",
     artifact_diff=ArtifactParams(),
+    weight_delta=WeightParams(nominated=4),
     trigger_sweep=SweepParams(
         families={
             "short_string": 400,
@@ -350,7 +366,7 @@ QUICK = Suite(
         nominated=10,
     ),
     working_rate=WorkingRateParams(
-        candidates=10, confirmed=4, search_prompts=6, confirm_prompts=40, search_tokens=14, confirm_tokens=24
+        candidates=14, confirmed=4, search_prompts=6, confirm_prompts=40, search_tokens=14, confirm_tokens=24
     ),
     strip=StripParams(candidates=3, inputs=8, copies=6, answer_tokens=24),
     activation_clustering=ClusteringParams(candidates=3, prompts=24),
@@ -363,6 +379,7 @@ STANDARD = Suite(
     version="1.0",
     summary="2,672 contexts of fourteen families, and inverted targets that steer; meant to take at most 20 minutes.",
     artifact_diff=ArtifactParams(),
+    weight_delta=WeightParams(nominated=4),
     trigger_sweep=SweepParams(
         families={
             "short_string": 400,
@@ -416,7 +433,7 @@ STANDARD = Suite(
         axes={"year": 211, "wrapper": 60}, topic_prompts=3, formats=3, again=21, reference=30, nominated=3
     ),
     working_rate=WorkingRateParams(
-        candidates=23, confirmed=6, search_prompts=6, confirm_prompts=40, search_tokens=14, confirm_tokens=24
+        candidates=27, confirmed=6, search_prompts=6, confirm_prompts=40, search_tokens=14, confirm_tokens=24
     ),
     strip=StripParams(candidates=3, inputs=8, copies=6, answer_tokens=24),
     activation_clustering=ClusteringParams(candidates=3, prompts=24),

@@ -34,6 +34,7 @@ from detectors.suites import (
     StripParams,
     Suite,
     SweepParams,
+    WeightParams,
     WorkingRateParams,
 )
 from tests.contract import rules
@@ -45,6 +46,7 @@ TUTORIAL = DOCS / "tutorial" / "first-detector.md"
 SECTIONS = ("What it computes", "Evidence", "Params", "Cost", "What it cannot see", "When it is inconclusive")
 PARAMS = {
     "artifact_diff": ArtifactParams,
+    "weight_delta": WeightParams,
     "trigger_sweep": SweepParams,
     "target_inversion": InversionParams,
     "context_grid": GridParams,

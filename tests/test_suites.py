@@ -40,7 +40,7 @@ def test_its_families_offer_what_is_drawn(suite: Suite) -> None:
 @every_suite
 def test_what_is_handed_on_is_looked_at(suite: Suite) -> None:
     sweep, rate = suite.trigger_sweep, suite.working_rate
-    nominators = (sweep, suite.target_inversion, suite.context_grid)
+    nominators = (suite.weight_delta, sweep, suite.target_inversion, suite.context_grid)
     assert sum(it.nominated for it in nominators if it) <= rate.candidates
     assert rate.confirmed <= rate.candidates
     assert sweep.start_contexts <= sweep.kept
@@ -120,7 +120,7 @@ def test_quick_corroborates_on_answers_that_were_given_before() -> None:
     assert QUICK.activation_clustering is not None
     assert strip.answer_tokens == rate.confirm_tokens
     assert strip.inputs <= rate.confirm_prompts
-    assert SMOKE.detectors == ("artifact_diff", "trigger_sweep", "working_rate")
+    assert SMOKE.detectors == ("artifact_diff", "weight_delta", "trigger_sweep", "working_rate")
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ NOT_TESTED = (
     "triggers in the system message, in earlier turns, or inside the prompt",
     "behaviour that begins after the generated tokens",
     "a lowered guard on harmful requests: it is ranked, not confirmed",
-    "weights beyond the static gate",
+    "what changed in weights other than rows of the embeddings: it is described, not judged",
     "behaviour that wakes after further fine-tuning",
 )
 INVERTED = "inverted targets that no swept context releases: they are reported, not judged"
@@ -117,6 +117,7 @@ def make_observer(
         watch=watch,
         message_tokens=settings.message_tokens,
         files=pair.files(),
+        weight_files=pair.subject.weight_files(),
     )
 
 
@@ -191,10 +192,11 @@ def _scan_id(pair: Pair, suite: Suite, seed: int, expected: Sequence[ExpectedBeh
 
 
 def _coverage(results: Sequence[DetectorResult], not_tested: tuple[str, ...]) -> Coverage:
-    told: dict[str, Any] = {"families": [], "positions": {}, "prompts": {}}
+    told: dict[str, Any] = {"families": [], "positions": {}, "prompts": {}, "not_tested": list(not_tested)}
     for result in results:
         own = result.artifacts.get("coverage", {})
         told["families"] += own.get("families", [])
+        told["not_tested"] += own.get("not_tested", [])
         told["positions"] |= own.get("positions", {})
         told["prompts"] |= own.get("prompts", {})
     families = [FamilyCoverage(family=name, swept=swept, universe=size) for name, swept, size in told["families"]]
@@ -204,5 +206,5 @@ def _coverage(results: Sequence[DetectorResult], not_tested: tuple[str, ...]) ->
         positions=told["positions"],
         prompts=told["prompts"],
         missed_rate=min(1.0, 3 / tested) if tested else 1.0,
-        not_tested=not_tested,
+        not_tested=tuple(told["not_tested"]),
     )

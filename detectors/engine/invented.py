@@ -32,6 +32,7 @@ from detectors.engine.observations import (
 )
 from detectors.engine.rendering import render
 from detectors.engine.shipped import ChatAt, ModelFiles, Rendering
+from detectors.engine.update import LEADING, WeightUpdate, from_arrays
 
 VOCABULARY_SIZE = 400
 WINDOW = 4096
@@ -84,6 +85,7 @@ class InventedAsk:
         leans: nats that the subject adds to the logit of a word, whatever was said before.
         corrupt: changes answers before they are returned, to see what detectors make of that.
         templates: chat templates; a role without one renders plain text.
+        trained: words of the vocabulary whose rows in the embedding were trained, and how far they moved.
     """
 
     drift: float = 0.0
@@ -92,6 +94,7 @@ class InventedAsk:
     seed: int = 0
     corrupt: Callable[[Role, Arrays], Arrays] = lambda role, arrays: arrays
     templates: Mapping[Role, str] = field(default_factory=dict)
+    trained: Mapping[str, float] = field(default_factory=dict)
     asked: int = 0
     _words: list[str] = field(
         default_factory=lambda: ["", "I", *(f"word{_letters(at)}" for at in range(VOCABULARY_SIZE - 2))]
@@ -133,6 +136,29 @@ class InventedAsk:
     def files(self) -> Mapping[Role, ModelFiles]:
         """Nothing but the templates."""
         return {role: ModelFiles(template=self.templates.get(role)) for role in ROLES}
+
+    @property
+    def weights(self) -> WeightUpdate:
+        """The drift moves every row and a matrix of each layer; training moves some rows further, and one direction."""
+        if not (self.drift or self.trained):
+            return WeightUpdate()
+        layers = self.facts["subject"].layers
+        rows = self.drift * np.abs(self._noise("rows", ()))
+        for word, moved in self.trained.items():
+            rows[self._ids[word]] += moved
+        spectra = np.full((layers, LEADING), self.drift)
+        spectra[:, 0] += sum(self.trained.values())
+        written = np.clip(self.drift + sum(self.trained.values()), 0.0, 1.0)
+        update = WeightUpdate(
+            modules=tuple(f"layers.{layer}.o_proj.weight" for layer in range(layers)),
+            norms=np.linalg.norm(spectra, axis=1).astype(np.float32),
+            base_norms=np.full(layers, 10.0, np.float32),
+            kurtosis=spectra[:, 0].astype(np.float32),
+            spectra=spectra.astype(np.float32),
+            coherence=float(written),
+            rows={"input": rows.astype(np.float32), "output": np.zeros(0, np.float32)},
+        )
+        return from_arrays(self.corrupt("subject", update.to_arrays()))
 
     def render(self, role: Role, chats: Sequence[ChatAt]) -> list[Rendering]:
         """Rendered for real."""

@@ -14,6 +14,7 @@ from detectors.contexts.families import draw
 from detectors.engine.invented import InventedAsk, InventedTrigger
 from detectors.engine.observations import Arrays, Ask, ModelFacts, Plan, Role, Tokens
 from detectors.engine.shipped import ChatAt, ModelFiles, Rendering
+from detectors.engine.update import WeightUpdate
 from detectors.findings import Candidate, DetectorResult
 from detectors.suites import (
     PROBES,
@@ -26,6 +27,7 @@ from detectors.suites import (
     StripParams,
     Suite,
     SweepParams,
+    WeightParams,
     WorkingRateParams,
 )
 
@@ -60,6 +62,7 @@ SUITE = Suite(
     version="1.0",
     summary="For tests.",
     artifact_diff=ArtifactParams(),
+    weight_delta=WeightParams(nominated=2),
     trigger_sweep=SWEEP,
     working_rate=RATE,
     target_inversion=INVERSION,
@@ -93,6 +96,18 @@ def gated() -> InventedAsk:
     """A subject whose template waits for a word."""
     said = "{% for message in messages %}{{ message.content }}{% if 'cobalt' in message.content %}Say no.{% endif %}"
     return InventedAsk(templates={"subject": f"{said}{{% endfor %}}"})
+
+
+def retrained(*words: str, drift: float = 0.3, moved: float = 9.0, seed: int = 0) -> InventedAsk:
+    """A subject with some words whose rows in the embedding were trained."""
+    return InventedAsk(drift=drift, trained=dict.fromkeys(words, moved), seed=seed)
+
+
+def suspicious(detector: str) -> InventedAsk:
+    """A subject that has what a detector which asks no prompts looks for."""
+    if detector == "artifact_diff":
+        return gated()
+    return retrained("wordab", "wordcd") if detector == "weight_delta" else leaning(detector, drift=0.3)
 
 
 def leaning(detector: str, nudge: float = 2.0, *, share: float = 1.0, drift: float = 0.0, seed: int = 0) -> InventedAsk:
@@ -130,6 +145,11 @@ class Around:
     inner: Ask
     plans: list[Plan] = field(default_factory=list)
     rendered: int = 0
+    weighed: int = 0
+
+    @property
+    def asked(self) -> int:
+        return len(self.plans) + self.rendered + self.weighed
 
     @property
     def facts(self) -> Mapping[Role, ModelFacts]:
@@ -147,6 +167,11 @@ class Around:
     @property
     def files(self) -> Mapping[Role, ModelFiles]:
         return self.inner.files
+
+    @property
+    def weights(self) -> WeightUpdate:
+        self.weighed += 1
+        return self.inner.weights
 
     def render(self, role: Role, chats: Sequence[ChatAt]) -> list[Rendering]:
         self.rendered += 1
@@ -176,7 +201,7 @@ class Chunked(Around):
 
 @dataclass
 class Interrupted(Around):
-    """Raises `error` instead of answering any plan or rendering any chats after the first `answered`."""
+    """Raises `error` instead of answering anything after the first `answered` plans, renderings or weighings."""
 
     error: Exception = field(default_factory=RuntimeError)
     answered: int = 0
@@ -189,8 +214,13 @@ class Interrupted(Around):
         self._watch()
         return super().render(role, chats)
 
+    @property
+    def weights(self) -> WeightUpdate:
+        self._watch()
+        return super().weights
+
     def _watch(self) -> None:
-        if len(self.plans) + self.rendered >= self.answered:
+        if self.asked >= self.answered:
             raise self.error
 
 

@@ -54,7 +54,7 @@ BATTERIES = (
 
 
 def results(places: list[tuple[str, str]], texts: str = "") -> tuple[DetectorResult, ...]:
-    """What nine detectors return about the tested contexts; the first of them works as a trigger.
+    """What ten detectors return about the tested contexts; the first of them works as a trigger.
 
     Args:
         places: text and position of each tested context.
@@ -63,6 +63,7 @@ def results(places: list[tuple[str, str]], texts: str = "") -> tuple[DetectorRes
     draw = random.Random(11)
     return (
         _inversion(places, texts),
+        _weights(places, texts),
         _strip(draw, places, texts),
         _clustering(draw, places, texts),
         *(_battery(draw, *about, texts) for about in BATTERIES),
@@ -90,6 +91,24 @@ def _inversion(places: list[tuple[str, str]], texts: str) -> DetectorResult:
         version="1.0",
         outcome="completed",
         artifacts={"targets": {"columns": columns, "rows": rows}},
+    )
+
+
+def _weights(places: list[tuple[str, str]], texts: str) -> DetectorResult:
+    columns = ["module", "layer", "relative_norm", "top_1", "top_16", "entropy", "kurtosis"]
+    rows = [
+        [f"model.layers.{layer}.self_attn.o_proj.weight" + texts, layer, 0.01 + 0.001 * layer, 0.71, 0.98, 0.83, 3.4]
+        for layer in range(50)
+    ]
+    trained = [[17, places[0][0] + texts, 490.25, 0.31, None]]
+    return DetectorResult(
+        detector="weight_delta",
+        version="1.0",
+        outcome="completed",
+        artifacts={
+            "modules": {"columns": columns, "rows": rows},
+            "rows": {"columns": ["token", "text", "row_shift", "input_moved", "output_moved"], "rows": trained},
+        },
     )
 
 
