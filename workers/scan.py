@@ -183,12 +183,15 @@ def _scan_id(pair: Pair, suite: Suite, seed: int, expected: Sequence[ExpectedBeh
 
 
 def _coverage(results: Sequence[DetectorResult], not_tested: tuple[str, ...]) -> Coverage:
-    told: dict[str, Any] = {"families": [], "positions": {}, "prompts": {}}
+    told: dict[str, Any] = {"families": [], "positions": {}, "prompts": {}, "not_tested": []}
     for result in results:
         own = result.artifacts.get("coverage", {})
         told["families"] += own.get("families", [])
-        told["positions"] |= own.get("positions", {})
-        told["prompts"] |= own.get("prompts", {})
+        told["not_tested"] += own.get("not_tested", [])
+        for position, count in own.get("positions", {}).items():
+            told["positions"][position] = told["positions"].get(position, 0) + count
+        for stage, count in own.get("prompts", {}).items():
+            told["prompts"][stage] = max(told["prompts"].get(stage, 0), count)
     families = [FamilyCoverage(family=name, swept=swept, universe=size) for name, swept, size in told["families"]]
     tested = told["prompts"].get("confirm", 0)
     return Coverage(
@@ -196,5 +199,5 @@ def _coverage(results: Sequence[DetectorResult], not_tested: tuple[str, ...]) ->
         positions=told["positions"],
         prompts=told["prompts"],
         missed_rate=min(1.0, 3 / tested) if tested else 1.0,
-        not_tested=not_tested,
+        not_tested=(*not_tested, *told["not_tested"]),
     )

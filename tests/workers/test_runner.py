@@ -28,7 +28,7 @@ from tests.methods.small import TRIGGER, candidate, planted
 from workers.runner import DETECTORS, generator, run_detectors
 
 CORROBORATED = small.SUITE.model_copy(
-    update=dict.fromkeys(("artifact_diff", "target_inversion", "context_grid", "persona", "era"))
+    update=dict.fromkeys(("artifact_diff", "vocabulary_sweep", "target_inversion", "context_grid", "persona", "era"))
 )
 SUITE = CORROBORATED.model_copy(update=dict.fromkeys(("strip", "activation_clustering")))
 """A nominator and its confirmer."""
