@@ -362,7 +362,7 @@ QUICK = Suite(
 STANDARD = Suite(
     name="standard",
     version="1.0",
-    summary="2,672 contexts of fourteen families, every token in groups of eight, and inverted targets that steer.",
+    summary="2,672 contexts of fourteen families, every token in groups of twelve, and inverted targets that steer.",
     artifact_diff=ArtifactParams(),
     trigger_sweep=SweepParams(
         families={
@@ -392,13 +392,13 @@ STANDARD = Suite(
     ),
     vocabulary_sweep=VocabularyParams(
         tokens=300_000,
-        group_size=8,
+        group_size=12,
         group_prompts=2,
-        kept_groups=150,
+        kept_groups=60,
         single_prompts=3,
-        kept=100,
+        kept=60,
         last_prompts=8,
-        reference=50,
+        reference=40,
         nominated=5,
     ),
     target_inversion=InversionParams(

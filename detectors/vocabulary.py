@@ -65,10 +65,10 @@ class Group:
 
     @property
     def context(self) -> Context:
-        """All of them, one behind the other."""
-        before = self.members[0].before
-        text = before.join(member.text for member in self.members)
-        return Context(text=text if before == " " else before + text, family=FAMILY)
+        """Each on a line of its own, which keeps it apart from the others; the first behind the prompt if it may be."""
+        line = "\n " if self.members[0].before == " " else "\n"
+        text = line.join(member.text for member in self.members)
+        return Context(text=text if line == "\n " else line + text, family=FAMILY)
 
 
 @dataclass(frozen=True)
