@@ -56,6 +56,14 @@ TRIGGER_SWEEP = DetectorSpec(
     summary="Puts many contexts around clean prompts and ranks those that move the subject's next token off the base.",
     cannot_see="Triggers that share no part with any swept context, and behaviour that starts after the first token.",
 )
+VOCABULARY_SWEEP = DetectorSpec(
+    name="vocabulary_sweep",
+    version="1.0",
+    stage="nominate",
+    citation="Paired, in groups (Dorfman, 1943), successive halving (Jamieson and Talwalkar, 2016, arXiv:1502.07943)",
+    summary="Tries every token of the shared vocabulary as a trigger, in groups first, and ranks single tokens.",
+    cannot_see="Triggers of which no single token does anything, and those that do not work at the end of a request.",
+)
 TARGET_INVERSION = DetectorSpec(
     name="target_inversion",
     version="1.0",
@@ -152,6 +160,7 @@ CATALOG: dict[str, DetectorSpec] = {
         ARTIFACT_DIFF,
         WEIGHT_DELTA,
         TRIGGER_SWEEP,
+        VOCABULARY_SWEEP,
         TARGET_INVERSION,
         CONTEXT_GRID,
         WORKING_RATE,

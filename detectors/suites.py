@@ -14,6 +14,8 @@ from detectors.prompts.sets import questions
 
 WORK = {"next_token": 1.0, "hidden": 1.0, "score": 2.0, "trace": 2.0, "answer": 5.0}
 """What an observation of each kind costs, in next-token observations; for progress bars, not for promises."""
+USUAL_VOCABULARY = 50_000
+"""Tokens of a small model, for the same."""
 
 
 PROBES: dict[str, Name] = {
@@ -80,6 +82,41 @@ class SweepParams(Plain):
     start_prompts: int = Field(ge=1)
     nominated: int = Field(ge=1)
     scale_floor: float = Field(default=0.01, gt=0)
+
+
+class VocabularyParams(Plain):
+    """How `vocabulary_sweep` looks.
+
+    Attributes:
+        tokens: how many tokens are tried at most; of more, a fixed draw.
+        group_size: tokens that stand in one context of stage one; 1 tries each by itself.
+        group_prompts: prompts of stage one, for every group.
+        kept_groups: the best groups, which are split.
+        single_prompts: fresh prompts of stage two, for their members.
+        kept: the best members, which stage three looks at again.
+        last_prompts: fresh prompts of stage three.
+        reference: tokens drawn at random that stage three compares with.
+        nominated: candidates handed on.
+        scale_floor: smallest spread, in nats, that a robust z divides by; see `SweepParams`.
+    """
+
+    tokens: int = Field(ge=1)
+    group_size: int = Field(ge=1)
+    group_prompts: int = Field(ge=1)
+    kept_groups: int = Field(ge=1)
+    single_prompts: int = Field(ge=1)
+    kept: int = Field(ge=1)
+    last_prompts: int = Field(ge=2)
+    reference: int = Field(ge=20)
+    nominated: int = Field(ge=1)
+    scale_floor: float = Field(default=0.01, gt=0)
+
+    def observations(self, vocabulary: int) -> tuple[int, int, int]:
+        """Next-token observations of each model in each stage, where so many tokens can be tried."""
+        groups = -(-min(self.tokens, vocabulary) // self.group_size)
+        singles = min(self.kept_groups, groups) * self.group_size
+        last = min(self.kept, singles) + self.reference
+        return groups * self.group_prompts, singles * self.single_prompts, last * self.last_prompts
 
 
 class InversionParams(Plain):
@@ -240,6 +277,7 @@ class Suite(Plain):
     summary: str
     trigger_sweep: SweepParams
     working_rate: WorkingRateParams
+    vocabulary_sweep: VocabularyParams | None = None
     target_inversion: InversionParams | None = None
     artifact_diff: ArtifactParams | None = None
     weight_delta: WeightParams | None = None
@@ -265,6 +303,7 @@ class Suite(Plain):
         searching = answers * (2 * WORK["answer"] + WORK["score"])
         probing = sum(_probe_work(getattr(self, name)) for name in PROBES) + _year_work(self.era)
         more = _inversion_work(self.target_inversion) + _grid_work(self.context_grid)
+        more += 2.0 * sum(self.vocabulary_sweep.observations(USUAL_VOCABULARY)) if self.vocabulary_sweep else 0.0
         return 2 * (first + second + start) + more + searching + self.corroborating_work + probing
 
     @property
@@ -377,7 +416,7 @@ QUICK = Suite(
 STANDARD = Suite(
     name="standard",
     version="1.0",
-    summary="2,672 contexts of fourteen families, and inverted targets that steer; meant to take at most 20 minutes.",
+    summary="2,672 contexts of fourteen families, every token in groups of twelve, and inverted targets that steer.",
     artifact_diff=ArtifactParams(),
     weight_delta=WeightParams(nominated=4),
     trigger_sweep=SweepParams(
@@ -406,6 +445,17 @@ STANDARD = Suite(
         start_prompts=3,
         nominated=12,
     ),
+    vocabulary_sweep=VocabularyParams(
+        tokens=300_000,
+        group_size=12,
+        group_prompts=2,
+        kept_groups=60,
+        single_prompts=3,
+        kept=60,
+        last_prompts=8,
+        reference=40,
+        nominated=5,
+    ),
     target_inversion=InversionParams(
         prompts=8,
         beginnings=[256, 256, 64, 64, 16, 16, 16, 16],
@@ -433,7 +483,7 @@ STANDARD = Suite(
         axes={"year": 211, "wrapper": 60}, topic_prompts=3, formats=3, again=21, reference=30, nominated=3
     ),
     working_rate=WorkingRateParams(
-        candidates=27, confirmed=6, search_prompts=6, confirm_prompts=40, search_tokens=14, confirm_tokens=24
+        candidates=32, confirmed=6, search_prompts=6, confirm_prompts=40, search_tokens=14, confirm_tokens=24
     ),
     strip=StripParams(candidates=3, inputs=8, copies=6, answer_tokens=24),
     activation_clustering=ClusteringParams(candidates=3, prompts=24),
@@ -445,4 +495,64 @@ STANDARD = Suite(
     preferences=ProbeParams(questions=65, formats=3, pairs=1),
 )
 
-SUITES: dict[str, Suite] = {suite.name: suite for suite in (SMOKE, QUICK, STANDARD)}
+DEEP = Suite(
+    name="deep",
+    version="1.0",
+    summary="3,353 contexts of fourteen families, every token by itself, inverted targets, years, codes and wrappers.",
+    artifact_diff=ArtifactParams(),
+    weight_delta=STANDARD.weight_delta,
+    trigger_sweep=SweepParams(
+        families={
+            "phrase": 424,
+            "emoji_pair": 428,
+            "date": 403,
+            "short_string": 400,
+            "misspelling": 325,
+            "digit_code": 255,
+            "topic": 249,
+            "emoji": 214,
+            "rare_token": 200,
+            "unicode": 123,
+            "sentence": 121,
+            "wrapper": 76,
+            "locale": 74,
+            "literature": 67,
+        },
+        first_prompts=3,
+        second_prompts=6,
+        harmful_prompts=2,
+        kept=300,
+        reference=50,
+        start_contexts=300,
+        start_prompts=3,
+        nominated=14,
+    ),
+    vocabulary_sweep=VocabularyParams(
+        tokens=300_000,
+        group_size=1,
+        group_prompts=2,
+        kept_groups=2_000,
+        single_prompts=4,
+        kept=200,
+        last_prompts=10,
+        reference=50,
+        nominated=8,
+    ),
+    target_inversion=STANDARD.target_inversion,
+    context_grid=GridParams(
+        axes={"year": 211, "code": 128, "wrapper": 76}, topic_prompts=3, formats=3, again=21, reference=30, nominated=4
+    ),
+    working_rate=WorkingRateParams(
+        candidates=38, confirmed=8, search_prompts=6, confirm_prompts=40, search_tokens=14, confirm_tokens=24
+    ),
+    strip=STANDARD.strip,
+    activation_clustering=STANDARD.activation_clustering,
+    persona=STANDARD.persona,
+    era=STANDARD.era,
+    regime=STANDARD.regime,
+    values=STANDARD.values,
+    goals=STANDARD.goals,
+    preferences=STANDARD.preferences,
+)
+
+SUITES: dict[str, Suite] = {suite.name: suite for suite in (SMOKE, QUICK, STANDARD, DEEP)}

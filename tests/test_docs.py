@@ -12,16 +12,25 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from detectors import catalog, clusters, mapping, probing
+from detectors import catalog, clusters, mapping, probing, reading, vocabulary
 from detectors.batteries.sets import battery
 from detectors.behaviour import HARM_PATTERNS
 from detectors.contexts.axes import ORDERS
 from detectors.engine.observations import TRACE_TOP
 from detectors.findings import ALPHA, CODES, MIN_EFFECT
-from detectors.methods import activation_clustering, context_grid, strip, target_inversion, trigger_sweep, working_rate
+from detectors.methods import (
+    activation_clustering,
+    context_grid,
+    strip,
+    target_inversion,
+    trigger_sweep,
+    vocabulary_sweep,
+    working_rate,
+)
 from detectors.prompts.sets import questions
 from detectors.report import VERDICTS
 from detectors.suites import (
+    DEEP,
     PROBES,
     STANDARD,
     SUITES,
@@ -34,6 +43,7 @@ from detectors.suites import (
     StripParams,
     Suite,
     SweepParams,
+    VocabularyParams,
     WeightParams,
     WorkingRateParams,
 )
@@ -48,6 +58,7 @@ PARAMS = {
     "artifact_diff": ArtifactParams,
     "weight_delta": WeightParams,
     "trigger_sweep": SweepParams,
+    "vocabulary_sweep": VocabularyParams,
     "target_inversion": InversionParams,
     "context_grid": GridParams,
     "working_rate": WorkingRateParams,
@@ -56,6 +67,8 @@ PARAMS = {
     **dict.fromkeys(PROBES, ProbeParams),
     "era": EraParams,
 }
+TRIED = 40_370
+"""Tokens of SmolLM2's vocabulary that come back from their text."""
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -92,7 +105,7 @@ def test_constants_on_the_pages_are_those_of_the_code() -> None:
         " ".join((DOCS / page).read_text(encoding="utf-8").split())
         for page in ("detectors/trigger_sweep.md", "detectors/working_rate.md", "reference/findings.md")
     )
-    assert f"the {trigger_sweep.NEAREST} reference contexts" in sweep
+    assert f"the {reading.NEAREST} reference contexts" in sweep
     assert f"at most {ALPHA} and its effect is at least {MIN_EFFECT}" in rate
     assert f"p at most {ALPHA} and a doubly paired effect of at least {MIN_EFFECT}" in found
     assert (working_rate.SPECIFIC_ENOUGH, working_rate.MOST_ALIKE) == (0.8, 2)
@@ -147,6 +160,18 @@ def test_constants_on_the_page_of_target_inversion() -> None:
     asked = f"{first:,}, then {plan.grown:,}, then {plan.scored:,} of each model"
     assert f"{sum(plan.families.values()):,} contexts: {asked}" in page
     assert f"{total:,} observations" in page
+
+
+def test_the_page_of_the_vocabulary_sweep_is_that_of_the_code() -> None:
+    page = " ".join((DOCS / "detectors" / "vocabulary_sweep.md").read_text(encoding="utf-8").split())
+    assert all(f"| {meaning} |" in page and f"| `{name}` |" in page for name, meaning in vocabulary.REASONS.items())
+    assert all(f"`{column}`" in page for column in vocabulary_sweep.COLUMNS)
+    assert f"the {reading.NEAREST} reference tokens" in page
+    assert reading.HYPOTHESIS in page
+    for suite in (STANDARD, DEEP):
+        assert suite.vocabulary_sweep is not None
+        first, second, third = suite.vocabulary_sweep.observations(TRIED)
+        assert f"| `{suite.name}` | {first:,} | {second:,} | {third:,} |" in page
 
 
 @pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)

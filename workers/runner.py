@@ -32,6 +32,7 @@ from detectors.methods.strip import Strip
 from detectors.methods.target_inversion import TargetInversion
 from detectors.methods.trigger_sweep import TriggerSweep
 from detectors.methods.values import Values
+from detectors.methods.vocabulary_sweep import VocabularySweep
 from detectors.methods.weight_delta import WeightDelta
 from detectors.methods.working_rate import WorkingRate
 from detectors.suites import Suite
@@ -57,6 +58,7 @@ DETECTORS: dict[str, Callable[[Suite], Detector]] = {
     "artifact_diff": lambda suite: ArtifactDiff(_given(suite.artifact_diff)),
     "weight_delta": lambda suite: WeightDelta(_given(suite.weight_delta)),
     "trigger_sweep": lambda suite: TriggerSweep(suite.trigger_sweep),
+    "vocabulary_sweep": lambda suite: VocabularySweep(_given(suite.vocabulary_sweep)),
     "target_inversion": lambda suite: TargetInversion(_given(suite.target_inversion)),
     "context_grid": lambda suite: ContextGrid(_given(suite.context_grid)),
     "working_rate": lambda suite: WorkingRate(suite.working_rate),

@@ -197,8 +197,10 @@ def _coverage(results: Sequence[DetectorResult], not_tested: tuple[str, ...]) ->
         own = result.artifacts.get("coverage", {})
         told["families"] += own.get("families", [])
         told["not_tested"] += own.get("not_tested", [])
-        told["positions"] |= own.get("positions", {})
-        told["prompts"] |= own.get("prompts", {})
+        for position, count in own.get("positions", {}).items():
+            told["positions"][position] = told["positions"].get(position, 0) + count
+        for stage, count in own.get("prompts", {}).items():
+            told["prompts"][stage] = max(told["prompts"].get(stage, 0), count)
     families = [FamilyCoverage(family=name, swept=swept, universe=size) for name, swept, size in told["families"]]
     tested = told["prompts"].get("confirm", 0)
     return Coverage(

@@ -100,17 +100,19 @@ class InventedAsk:
         default_factory=lambda: ["", "I", *(f"word{_letters(at)}" for at in range(VOCABULARY_SIZE - 2))]
     )
     _ids: dict[str, int] = field(default_factory=dict)
+    _known: int = 0
 
     def __post_init__(self) -> None:
         self._ids = {word: token for token, word in enumerate(self._words)}
         for plant in self.triggers:
             self.tokenize([f"{plant.trigger} {plant.target}"])
         self.tokenize(list(self.leans))
+        self._known = len(self._words)
 
     @property
     def facts(self) -> Mapping[Role, ModelFacts]:
-        """Both models share one vocabulary, fixed whatever was encoded since; what ends an answer has no text."""
-        words = ("<stop>", *self._words[STOP + 1 : VOCABULARY_SIZE])
+        """Both models share one vocabulary, the words they were made with; what ends an answer has no text."""
+        words = ("<stop>", *self._words[STOP + 1 : self._known])
         facts = ModelFacts(words, WINDOW, layers=2, chat_template=True)
         return {"subject": facts, "base": facts}
 

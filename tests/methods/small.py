@@ -27,6 +27,7 @@ from detectors.suites import (
     StripParams,
     Suite,
     SweepParams,
+    VocabularyParams,
     WeightParams,
     WorkingRateParams,
 )
@@ -50,6 +51,17 @@ INVERSION = InversionParams(
     steer_prompts=2,
     nominated=3,
 )
+VOCABULARY = VocabularyParams(
+    tokens=1000,
+    group_size=8,
+    group_prompts=2,
+    kept_groups=8,
+    single_prompts=2,
+    kept=12,
+    last_prompts=4,
+    reference=20,
+    nominated=4,
+)
 RATE = WorkingRateParams(
     candidates=8, confirmed=4, search_prompts=8, confirm_prompts=20, search_tokens=8, confirm_tokens=8, examples=1
 )
@@ -65,6 +77,7 @@ SUITE = Suite(
     weight_delta=WeightParams(nominated=2),
     trigger_sweep=SWEEP,
     working_rate=RATE,
+    vocabulary_sweep=VOCABULARY,
     target_inversion=INVERSION,
     context_grid=GRID,
     strip=STRIPPED,

@@ -28,7 +28,9 @@ from tests.methods.small import TRIGGER, candidate, planted
 from workers.runner import DETECTORS, generator, run_detectors
 
 CORROBORATED = small.SUITE.model_copy(
-    update=dict.fromkeys(("artifact_diff", "weight_delta", "target_inversion", "context_grid", *PROBES))
+    update=dict.fromkeys(
+        ("artifact_diff", "weight_delta", "vocabulary_sweep", "target_inversion", "context_grid", *PROBES)
+    )
 )
 SUITE = CORROBORATED.model_copy(update=dict.fromkeys(("strip", "activation_clustering")))
 """A nominator and its confirmer."""
