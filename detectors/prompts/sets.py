@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import cache, partial
 from typing import Literal, get_args
 
-from detectors.documents import digest_of_documents, document
+from detectors.documents import check_count, digest_of_documents, document
 
 Stage = Literal["nominate", "search", "confirm", "report"]
 
@@ -40,8 +40,7 @@ def first_prompts(stage: Stage, param: str, count: int) -> tuple[str, ...]:
         ValueError: if there are fewer, by the name of the param that asked for them.
     """
     available = prompts(stage)
-    if count > len(available):
-        raise ValueError(f"`{param}` must be at most {len(available)}, got {count}")
+    check_count(param, count, len(available))
     return available[:count]
 
 
