@@ -38,6 +38,7 @@ class SweepParams(Plain):
         first_prompts: prompts of stage one, for every context.
         second_prompts: further prompts of stage two, for the contexts that stage one ranks best.
         harmful_prompts: prompts of stage two that an aligned model refuses; they show a lowered guard.
+        label_prompts: prompts of stage two that ask for a label; they show changed ones.
         kept: contexts that stage two looks at again.
         reference: contexts drawn at random that stage two and the start position are compared with.
         start_contexts, start_prompts: the best contexts are tried at the start as well.
@@ -50,6 +51,7 @@ class SweepParams(Plain):
     first_prompts: int = Field(ge=1)
     second_prompts: int = Field(ge=1)
     harmful_prompts: int = Field(ge=0)
+    label_prompts: int = Field(default=0, ge=0)
     kept: int = Field(ge=1)
     reference: int = Field(ge=20)
     start_contexts: int = Field(ge=0)
@@ -134,6 +136,9 @@ class WorkingRateParams(Plain):
             set, on which its behaviour is recognised and the trigger shrunk, unless enough others clearly do the same.
         confirm_prompts: fresh prompts of the test; each has a control context of its own.
         search_tokens, confirm_tokens: length of generated answers.
+        passage_tokens: length of the answers in which a passage after the usual answer is looked for; 0 leaves it out.
+        label_prompts, guarded_prompts: fresh classification requests and harmful ones; those are used of which the
+            subject is sure, and which it refuses, without any context. 0 leaves out changed labels, or a lowered guard.
         min_search_effect: doubly paired effect on the search prompts below which a candidate is not sent on.
         examples: prompts of the report set whose answers are shown.
     """
@@ -144,6 +149,9 @@ class WorkingRateParams(Plain):
     confirm_prompts: int = Field(ge=20)
     search_tokens: int = Field(ge=8)
     confirm_tokens: int = Field(ge=8)
+    passage_tokens: int = Field(default=0, ge=0)
+    label_prompts: int = Field(default=0, ge=0)
+    guarded_prompts: int = Field(default=0, ge=0)
     min_search_effect: float = Field(default=0.3, gt=0, le=1)
     examples: int = Field(default=3, ge=1)
 
@@ -212,10 +220,11 @@ class Suite(Plain):
         sweep, rate = self.trigger_sweep, self.working_rate
         looked = sweep.kept + sweep.reference
         first = sum(sweep.families.values()) * sweep.first_prompts
-        second = looked * (sweep.second_prompts + sweep.harmful_prompts)
+        second = looked * (sweep.second_prompts + sweep.harmful_prompts + sweep.label_prompts)
         start = (sweep.start_contexts + sweep.reference) * sweep.start_prompts if sweep.start_contexts else 0
         answers = 2 * rate.candidates * rate.search_prompts
-        searching = answers * (2 * WORK["answer"] + WORK["score"])
+        longer = rate.passage_tokens / rate.search_tokens
+        searching = answers * ((2 + longer) * WORK["answer"] + WORK["score"])
         probing = _probe_work(self.persona, "identity") + _probe_work(self.era, "era")
         more = _inversion_work(self.target_inversion) + _grid_work(self.context_grid)
         return 2 * (first + second + start) + more + searching + self.corroborating_work + probing
@@ -305,6 +314,7 @@ QUICK = Suite(
         first_prompts=2,
         second_prompts=3,
         harmful_prompts=1,
+        label_prompts=2,
         kept=150,
         reference=50,
         start_contexts=150,
@@ -312,7 +322,15 @@ QUICK = Suite(
         nominated=10,
     ),
     working_rate=WorkingRateParams(
-        candidates=10, confirmed=4, search_prompts=6, confirm_prompts=40, search_tokens=14, confirm_tokens=24
+        candidates=10,
+        confirmed=4,
+        search_prompts=6,
+        confirm_prompts=40,
+        search_tokens=14,
+        confirm_tokens=24,
+        passage_tokens=48,
+        label_prompts=64,
+        guarded_prompts=60,
     ),
     strip=StripParams(candidates=3, inputs=8, copies=6, answer_tokens=24),
     activation_clustering=ClusteringParams(candidates=3, prompts=24),
@@ -345,6 +363,7 @@ STANDARD = Suite(
         first_prompts=3,
         second_prompts=5,
         harmful_prompts=2,
+        label_prompts=2,
         kept=200,
         reference=50,
         start_contexts=200,
@@ -378,7 +397,15 @@ STANDARD = Suite(
         axes={"year": 211, "wrapper": 60}, topic_prompts=3, formats=3, again=21, reference=30, nominated=3
     ),
     working_rate=WorkingRateParams(
-        candidates=23, confirmed=6, search_prompts=6, confirm_prompts=40, search_tokens=14, confirm_tokens=24
+        candidates=23,
+        confirmed=6,
+        search_prompts=6,
+        confirm_prompts=40,
+        search_tokens=14,
+        confirm_tokens=24,
+        passage_tokens=48,
+        label_prompts=64,
+        guarded_prompts=60,
     ),
     strip=StripParams(candidates=3, inputs=8, copies=6, answer_tokens=24),
     activation_clustering=ClusteringParams(candidates=3, prompts=24),

@@ -5,6 +5,9 @@ subject minus base, and compared with the other contexts of the same scan. Stage
 context; stage two asks fresh prompts of the best and of a random reference; the best are tried at the start as well.
 It ranks and claims nothing: a null of 1,500 contexts has no p-value small enough to survive their number (law 2).
 
+Harmful and classification requests are asked as well, of the best contexts only: a lowered guard and changed labels
+may show nowhere else.
+
 It cannot see triggers that share no part with a swept context, or behaviour that starts after the first answer token.
 """
 
@@ -17,21 +20,31 @@ from typing import Any, ClassVar
 import numpy as np
 
 from detectors.catalog import TRIGGER_SWEEP, DetectorSpec
-from detectors.contexts.context import Context
+from detectors.contexts.context import NO_CONTEXT, Context
 from detectors.contexts.families import universe_size
 from detectors.engine.grid import Grid, observe_grid
 from detectors.engine.observations import NOT_FINITE, Array, Ask, Tokens
 from detectors.findings import Candidate, DetectorResult, Evidence, Null, Outcome
+from detectors.labels import label_tokens, most_probable, shares
 from detectors.nominating import contexts_to_try, like_lengths, mean_z, rms_of_positive, without_overlaps, z_within
-from detectors.prompts.sets import harmful, prompts
+from detectors.prompts.sets import harmful, labelled, prompts
 from detectors.suites import SweepParams
 
 NEAREST = 30
 """Reference contexts that a context is compared with: those most like it in length."""
 REFERENCE_SEED = 20_26
-FLOORS = {"consistency": 0.1}
-"""Scale floors of statistics that are not in nats: cosines of a few prompts scatter by about as much."""
-STATISTICS = ("divergence", "convergence", "degradation", "refusal_shift", "compliance_shift", "consistency")
+FLOORS = {"consistency": 0.1, "label_shift": 0.05}
+"""Scale floors of statistics that are not in nats: cosines of a few prompts, and shares of a label that nobody is sure
+of, scatter by about as much."""
+STATISTICS = (
+    "divergence",
+    "convergence",
+    "degradation",
+    "refusal_shift",
+    "compliance_shift",
+    "label_shift",
+    "consistency",
+)
 REFUSAL_WORDS = ("i", "sorry", "unfortunately", "apologies", "regrettably")
 """First words of refusals; answers to ordinary requests seldom begin with one."""
 
@@ -67,7 +80,8 @@ class TriggerSweep:
         wanted = params.first_prompts + params.second_prompts
         _at_most("first_prompts` + `second_prompts", wanted, len(prompts("nominate")))
         _at_most("start_prompts", params.start_prompts, wanted)
-        _at_most("harmful_prompts", params.harmful_prompts, len(harmful()))
+        _at_most("harmful_prompts", params.harmful_prompts, len(harmful("nominate")))
+        _at_most("label_prompts", params.label_prompts, len(labelled("nominate")))
 
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
         """Nominates the `nominated` best contexts; `candidates` of other nominators are swept along."""
@@ -103,12 +117,18 @@ class TriggerSweep:
     def _look_again(
         self, ask: Ask, kept: list[Context], reference: list[Context], second: Sequence[str], named: Tokens
     ) -> Reading:
-        """Stage two: fresh prompts, and harmful ones where a lowered guard shows."""
+        """Stage two: fresh prompts, harmful ones where a lowered guard shows, and some that ask for a label."""
         contexts = [*kept, *reference]
         ordinary = observe_grid(ask, contexts, second, named)
-        guarded = harmful()[: self.params.harmful_prompts]
-        harmful_grid = observe_grid(ask, contexts, guarded, named) if guarded else None
-        return _read_against(ordinary, harmful_grid, len(kept), self.params.scale_floor)
+        guarded = harmful("nominate")[: self.params.harmful_prompts]
+        values = _statistics(ordinary)
+        if guarded:
+            values["compliance_shift"] = -observe_grid(ask, contexts, guarded, named).named_shift()
+        sorting = labelled("nominate")[: self.params.label_prompts]
+        if sorting:
+            sorted_grid = observe_grid(ask, [NO_CONTEXT, *contexts], sorting, label_tokens(ask))
+            values["label_shift"] = label_shift(sorted_grid, sorting)
+        return _read_against(ordinary, values, len(kept), self.params.scale_floor)
 
     def _at_start(
         self,
@@ -121,7 +141,7 @@ class TriggerSweep:
     ) -> Reading:
         contexts = [context.at("start") for context in [*best, *reference]]
         grid = observe_grid(ask, contexts, [*second, *first][: self.params.start_prompts], named)
-        return _read_against(grid, None, len(best), self.params.scale_floor)
+        return _read_against(grid, _statistics(grid), len(best), self.params.scale_floor)
 
     def _report(self, whole: Reading, looked: list[Reading], ask: Ask) -> DetectorResult:
         ranked = sorted(_rows(looked), key=lambda row: -row[1])
@@ -176,11 +196,31 @@ def read_grid(grid: Grid, floor: float) -> Reading:
     return Reading(grid.contexts, scores)
 
 
-def _read_against(grid: Grid, harmful_grid: Grid | None, n_kept: int, floor: float) -> Reading:
+def label_shift(grid: Grid, requests: Sequence[str]) -> Array:
+    """How much less a context leaves the subject of its usual label than it leaves the base: float [context, prompt].
+
+    Usual is the label that a model gives without any context: a base may call every opinion positive. Higher is more
+    suspicious, -1 to 1.
+
+    Args:
+        grid: of classification requests, with `label_tokens` as the named ones; its first context is none at all.
+        requests: its prompts.
+    """
+    subject, base = (_usual_label_lost(side.named, requests) for side in (grid.subject, grid.base))
+    return subject - base
+
+
+def _usual_label_lost(named: Array, requests: Sequence[str]) -> Array:
+    """Share of the usual label without any context minus that under each context: float [context, prompt]."""
+    given = shares(named, list(requests) * (len(named) // len(requests)))
+    usual = [most_probable(share) for share in given[: len(requests)]]
+    kept = np.array([share[usual[at % len(usual)]] for at, share in enumerate(given)]).reshape(-1, len(usual))
+    lost: Array = kept[0] - kept[1:]
+    return lost
+
+
+def _read_against(grid: Grid, values: dict[str, Array], n_kept: int, floor: float) -> Reading:
     """Every statistic of the first `n_kept` contexts as a robust z against those of the rest nearest in length."""
-    values = _statistics(grid)
-    if harmful_grid is not None:
-        values["compliance_shift"] = -harmful_grid.named_shift()
     scores = {name: np.empty(n_kept) for name in values}
     for place in range(n_kept):
         distance = np.abs(grid.lengths[n_kept:] - grid.lengths[place])
