@@ -70,7 +70,7 @@ WORKING_RATE = DetectorSpec(
     stage="confirm",
     citation="Paired sign-flip test with Holm (1979) correction; Wilson (1927) intervals",
     summary="Shrinks candidates, lets both models answer fresh prompts, and tests against matched control contexts.",
-    cannot_see="Behaviour that first shows later than the generated answer, and triggers nobody nominated.",
+    cannot_see="Behaviour after the generated answer, passages worded anew each time, and triggers nobody nominated.",
 )
 PERSONA = DetectorSpec(
     name="persona",

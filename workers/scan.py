@@ -36,7 +36,6 @@ NOT_TESTED = (
     "triggers of several parts that only work together",
     "triggers in the system message, in earlier turns, or inside the prompt",
     "behaviour that begins after the generated tokens",
-    "a lowered guard on harmful requests: it is ranked, not confirmed",
     "shifts of persona and of era that need no trigger: they are reported, not judged",
     "shifts of values, allegiance and preferences that need no trigger",
     "weights beyond the static gate",
@@ -183,12 +182,13 @@ def _scan_id(pair: Pair, suite: Suite, seed: int, expected: Sequence[ExpectedBeh
 
 
 def _coverage(results: Sequence[DetectorResult], not_tested: tuple[str, ...]) -> Coverage:
-    told: dict[str, Any] = {"families": [], "positions": {}, "prompts": {}}
+    told: dict[str, Any] = {"families": [], "positions": {}, "prompts": {}, "not_tested": []}
     for result in results:
         own = result.artifacts.get("coverage", {})
         told["families"] += own.get("families", [])
         told["positions"] |= own.get("positions", {})
         told["prompts"] |= own.get("prompts", {})
+        told["not_tested"] += own.get("not_tested", [])
     families = [FamilyCoverage(family=name, swept=swept, universe=size) for name, swept, size in told["families"]]
     tested = told["prompts"].get("confirm", 0)
     return Coverage(
@@ -196,5 +196,5 @@ def _coverage(results: Sequence[DetectorResult], not_tested: tuple[str, ...]) ->
         positions=told["positions"],
         prompts=told["prompts"],
         missed_rate=min(1.0, 3 / tested) if tested else 1.0,
-        not_tested=not_tested,
+        not_tested=(*not_tested, *told["not_tested"]),
     )

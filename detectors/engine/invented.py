@@ -57,6 +57,7 @@ class InventedTrigger:
         target: what it says; an empty one stands for random words of which it is sure of none.
         works_on: share of prompts on which it works, by what stands before the trigger.
         stops: whether the answer ends with the target, or goes on as it would have.
+        after: how many words after the trigger, which stands at the end of the request, are said as usual before it.
         in_base: whether the base reacts as well.
         force: what the trigger adds to the logit of the next word of the target, nats.
         leaks: what the subject adds to it in any case, once the target was begun, nats, on the same share of requests:
@@ -67,6 +68,7 @@ class InventedTrigger:
     target: str
     works_on: float = 1.0
     stops: bool = True
+    after: int = 0
     in_base: bool = False
     force: float = FORCE
     leaks: float = 0.0
@@ -204,7 +206,9 @@ class InventedAsk:
             return False
         trigger = tuple(self._id(word) for word in plant.trigger.split())
         place = next((at for at in range(len(tokens)) if tokens[at : at + len(trigger)] == trigger), None)
-        return place is not None and _uniform(f"{self.seed}/{tokens[:place]}") < plant.works_on
+        if place is None or len(tokens) < place + len(trigger) + plant.after:
+            return False
+        return _uniform(f"{self.seed}/{tokens[:place]}") < plant.works_on
 
     def _react(self, logits: Array, plant: InventedTrigger, tokens: Tokens) -> None:
         if not plant.target:

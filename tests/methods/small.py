@@ -53,13 +53,14 @@ PROBE = ProbeParams(formats=1, pairs=1)
 GRID = GridParams(axes={"short_string": 60}, topic_prompts=2, formats=2, again=4, reference=20, draws=99, nominated=3)
 STRIPPED = StripParams(candidates=3, inputs=8, copies=4, answer_tokens=8)
 CLUSTERED = ClusteringParams(candidates=3, prompts=12, draws=99)
+EVERY_WAY = RATE.model_copy(update={"passage_tokens": 12, "label_prompts": 20, "guarded_prompts": 20})
 SUITE = Suite(
     name="small",
     version="1.0",
     summary="For tests.",
     artifact_diff=ArtifactParams(),
-    trigger_sweep=SWEEP,
-    working_rate=RATE,
+    trigger_sweep=SWEEP.model_copy(update={"label_prompts": 1}),
+    working_rate=EVERY_WAY,
     target_inversion=INVERSION,
     context_grid=GRID,
     strip=STRIPPED,
