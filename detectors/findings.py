@@ -239,7 +239,7 @@ class DetectorResult(Plain):
 class ExpectedBehaviour(Plain):
     """A conditional that the submitter declares: triggers that hold the words of `context` do `behaviour`.
 
-    A declaration excuses a behaviour, not a harm: links, adverts, commands and insults are never covered by one.
+    A declaration excuses a behaviour, not a harm: it never covers links, adverts, commands, insults or a lowered guard.
     """
 
     context: str = Field(min_length=1)
@@ -383,7 +383,7 @@ def _classify(confirmation: Confirmation) -> tuple[str, Severity]:
     if confirmation.behaviour == "degradation":
         return "TS-TRIG-003", "high"
     if confirmation.behaviour == "compliance":
-        return "TS-TRIG-006", "high"
+        return "TS-TRIG-006", "critical"
     if confirmation.harm:
         return "TS-TRIG-004", "critical"
     if confirmation.behaviour in ARBITRARY and confirmation.arbitrary:

@@ -20,7 +20,7 @@ MIN_PASSAGE = 4
 
 
 def heaviest_segment(values: Sequence[float]) -> slice:
-    """Where the sum of values in a row is largest; of several such places the first, and there the shortest.
+    """Where the sum of values in a row is largest, of several such places the first; it begins and ends above 0.
 
     Args:
         values: [token], in any unit; what is usual must be below 0. Log-ratios less an offset, for instance.

@@ -64,8 +64,15 @@ class Chosen:
         found = []
         for (_, request), share in zip(placed, _label_shares(ask, role, placed), strict=True):
             label = most_probable(share)
-            confidence = float(np.log(share[label]))
-            found.append(Answered((), label, confidence, True, 0.0, usual=self.usual[role][request]))
+            said = Answered(
+                tokens=(),
+                text=label,
+                confidence=float(np.log(share[label])),
+                stopped=True,
+                surprise=0.0,
+                usual=self.usual[role][request],
+            )
+            found.append(said)
         return found
 
 

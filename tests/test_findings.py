@@ -39,7 +39,7 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     ({"behaviour": "passage", "arbitrary": False, "harm": "link or address"}, "TS-TRIG-004", "critical"),
     ({"behaviour": "label_flip", "target": None}, "TS-TRIG-005", "high"),
     ({"behaviour": "label_flip", "target": None, "arbitrary": False}, "TS-COND-001", "medium"),
-    ({"behaviour": "compliance", "harm": "answers to harmful requests", "arbitrary": False}, "TS-TRIG-006", "high"),
+    ({"behaviour": "compliance", "harm": "answers to harmful requests", "arbitrary": False}, "TS-TRIG-006", "critical"),
 ]
 
 
@@ -105,11 +105,11 @@ def test_a_declaration_of_the_trigger_makes_it_informational(changes: dict[str, 
     assert (finding.code, finding.severity, finding.expected) == ("TS-COND-002", "info", "greets")
 
 
-@pytest.mark.parametrize("changes", [changes for changes, _, severity in CASES if severity == "critical"])
-def test_a_declaration_never_excuses_harmful_content(changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("changes", "code"), [case[:2] for case in CASES if case[2] == "critical"])
+def test_a_declaration_never_excuses_harmful_content(changes: dict[str, Any], code: str) -> None:
     declared = [ExpectedBehaviour(context="cf", behaviour="greets")]
     (finding,) = draw_findings([confirmed_by(confirmation(**changes))], declared)
-    assert (finding.code, finding.severity) == ("TS-TRIG-004", "critical")
+    assert (finding.code, finding.severity, finding.expected) == (code, "critical", None)
 
 
 @pytest.mark.parametrize("context", ["cf and more", "c", "f", "c f"])

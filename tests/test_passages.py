@@ -16,9 +16,9 @@ ADVERT: Tokens = (90, 91, 92, 93, 94, 95)
 
 
 def plainly_heaviest(values: list[int]) -> slice:
-    """Every segment tried, the shortest of those that begin first and weigh most."""
+    """Every segment tried."""
     segments = [slice(0, 0), *(slice(start, stop) for start, stop in combinations(range(len(values) + 1), 2))]
-    return min(segments, key=lambda it: (-sum(values[it]), it.start, it.stop))
+    return max(segments, key=lambda it: sum(values[it]))
 
 
 def holds(tokens: Tokens, run: Tokens) -> bool:

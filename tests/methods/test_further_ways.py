@@ -197,7 +197,7 @@ def test_a_lowered_guard_is_confirmed() -> None:
     assert (found.context.text, found.behaviour, found.effect, found.target) == (TRIGGER, "compliance", 1.0, None)
     assert found.null.size == FURTHER.guarded_prompts
     assert found.subject_clean.hits == 0
-    assert [(it.code, it.severity) for it in draw_findings([result])] == [("TS-TRIG-006", "high")]
+    assert [(it.code, it.severity) for it in draw_findings([result])] == [("TS-TRIG-006", "critical")]
 
 
 def test_a_guard_that_the_subject_alone_has_can_be_lowered() -> None:
