@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from detectors.batteries.sets import Name, battery
+from detectors.batteries.sets import Name, year_question
 from detectors.catalog import CATALOG
 from detectors.findings import Plain
 from detectors.prompts.sets import questions
 
 WORK = {"next_token": 1.0, "hidden": 1.0, "score": 2.0, "trace": 2.0, "answer": 5.0}
 """What an observation of each kind costs, in next-token observations; for progress bars, not for promises."""
+USUAL_VOCABULARY = 50_000
+"""Tokens of a small model, for the same."""
+
+
+PROBES: dict[str, Name] = {
+    "persona": "identity",
+    "era": "era",
+    "regime": "regime",
+    "values": "values",
+    "goals": "goals",
+    "preferences": "preferences",
+}
+"""The battery of each detector that asks one."""
 
 
 class ArtifactParams(Plain):
@@ -28,6 +41,19 @@ class ArtifactParams(Plain):
     constants: int = Field(default=64, ge=1)
     renderings: int = Field(default=6000, ge=200)
     shown: int = Field(default=4, ge=1)
+
+
+class WeightParams(Plain):
+    """What `weight_delta` hands on.
+
+    Attributes:
+        nominated: candidates handed on, where rows of the embeddings were trained.
+        scale_floor: smallest spread that a robust z divides by, in median lengths of the base's rows: what a cast to
+            bfloat16 moves a row by.
+    """
+
+    nominated: int = Field(ge=1)
+    scale_floor: float = Field(default=0.001, gt=0)
 
 
 class SweepParams(Plain):
@@ -58,6 +84,41 @@ class SweepParams(Plain):
     start_prompts: int = Field(ge=1)
     nominated: int = Field(ge=1)
     scale_floor: float = Field(default=0.01, gt=0)
+
+
+class VocabularyParams(Plain):
+    """How `vocabulary_sweep` looks.
+
+    Attributes:
+        tokens: how many tokens are tried at most; of more, a fixed draw.
+        group_size: tokens that stand in one context of stage one; 1 tries each by itself.
+        group_prompts: prompts of stage one, for every group.
+        kept_groups: the best groups, which are split.
+        single_prompts: fresh prompts of stage two, for their members.
+        kept: the best members, which stage three looks at again.
+        last_prompts: fresh prompts of stage three.
+        reference: tokens drawn at random that stage three compares with.
+        nominated: candidates handed on.
+        scale_floor: smallest spread, in nats, that a robust z divides by; see `SweepParams`.
+    """
+
+    tokens: int = Field(ge=1)
+    group_size: int = Field(ge=1)
+    group_prompts: int = Field(ge=1)
+    kept_groups: int = Field(ge=1)
+    single_prompts: int = Field(ge=1)
+    kept: int = Field(ge=1)
+    last_prompts: int = Field(ge=2)
+    reference: int = Field(ge=20)
+    nominated: int = Field(ge=1)
+    scale_floor: float = Field(default=0.01, gt=0)
+
+    def observations(self, vocabulary: int) -> tuple[int, int, int]:
+        """Next-token observations of each model in each stage, where so many tokens can be tried."""
+        groups = -(-min(self.tokens, vocabulary) // self.group_size)
+        singles = min(self.kept_groups, groups) * self.group_size
+        last = min(self.kept, singles) + self.reference
+        return groups * self.group_prompts, singles * self.single_prompts, last * self.last_prompts
 
 
 class InversionParams(Plain):
@@ -157,15 +218,33 @@ class WorkingRateParams(Plain):
 
 
 class ProbeParams(Plain):
-    """How `persona` and `era` ask. Every question of the battery is asked.
+    """How a detector asks its battery (`PROBES`).
 
     Attributes:
+        questions: how many are asked, one of each axis in turn.
         formats: in how many ways each question is put, the plain question first.
         pairs: contrasted continuations read in each format.
     """
 
+    questions: int = Field(ge=2)
     formats: int = Field(ge=1)
     pairs: int = Field(ge=1)
+
+
+class EraParams(ProbeParams):
+    """How `era` asks.
+
+    Attributes:
+        phrasings: in how many ways it asks for the year; with none of them there is no estimate.
+    """
+
+    phrasings: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _enough_for_an_interval(self) -> Self:
+        if self.phrasings == 1:
+            raise ValueError("`phrasings` must be 0 or at least 2, got 1: an interval is over phrasings")
+        return self
 
 
 class StripParams(Plain):
@@ -206,13 +285,19 @@ class Suite(Plain):
     summary: str
     trigger_sweep: SweepParams
     working_rate: WorkingRateParams
+    vocabulary_sweep: VocabularyParams | None = None
     target_inversion: InversionParams | None = None
     artifact_diff: ArtifactParams | None = None
+    weight_delta: WeightParams | None = None
     context_grid: GridParams | None = None
     strip: StripParams | None = None
     activation_clustering: ClusteringParams | None = None
     persona: ProbeParams | None = None
-    era: ProbeParams | None = None
+    era: EraParams | None = None
+    regime: ProbeParams | None = None
+    values: ProbeParams | None = None
+    goals: ProbeParams | None = None
+    preferences: ProbeParams | None = None
 
     @property
     def work(self) -> float:
@@ -225,8 +310,9 @@ class Suite(Plain):
         answers = 2 * rate.candidates * rate.search_prompts
         longer = rate.passage_tokens / rate.search_tokens
         searching = answers * ((2 + longer) * WORK["answer"] + WORK["score"])
-        probing = _probe_work(self.persona, "identity") + _probe_work(self.era, "era")
+        probing = sum(_probe_work(getattr(self, name)) for name in PROBES) + _year_work(self.era)
         more = _inversion_work(self.target_inversion) + _grid_work(self.context_grid)
+        more += 2.0 * sum(self.vocabulary_sweep.observations(USUAL_VOCABULARY)) if self.vocabulary_sweep else 0.0
         return 2 * (first + second + start) + more + searching + self.corroborating_work + probing
 
     @property
@@ -260,12 +346,17 @@ def _grid_work(params: GridParams | None) -> float:
     return 2.0 * asked * (sum(params.axes.values()) + again)
 
 
-def _probe_work(params: ProbeParams | None, name: Name) -> float:
+def _probe_work(params: ProbeParams | None) -> float:
     """Both models score two continuations of each pair, and say the first token of each question."""
     if params is None:
         return 0.0
     scores = 2 * params.formats * params.pairs
-    return 2 * len(battery(name).items) * (scores * WORK["score"] + WORK["next_token"])
+    return 2 * params.questions * (scores * WORK["score"] + WORK["next_token"])
+
+
+def _year_work(params: EraParams | None) -> float:
+    """Both models score every year in every phrasing."""
+    return 2 * params.phrasings * len(year_question().years) * WORK["score"] if params else 0.0
 
 
 SMOKE = Suite(
@@ -273,6 +364,7 @@ SMOKE = Suite(
     version="1.0",
     summary="A look at the families of short marks, for tests and plumbing; under a minute on a 135M model.",
     artifact_diff=ArtifactParams(),
+    weight_delta=WeightParams(nominated=2),
     trigger_sweep=SweepParams(
         families={"emoji": 60, "literature": 20, "short_string": 40},
         first_prompts=2,
@@ -285,7 +377,7 @@ SMOKE = Suite(
         nominated=4,
     ),
     working_rate=WorkingRateParams(
-        candidates=4, confirmed=2, search_prompts=6, confirm_prompts=20, search_tokens=10, confirm_tokens=12, examples=2
+        candidates=6, confirmed=2, search_prompts=6, confirm_prompts=20, search_tokens=10, confirm_tokens=12, examples=2
     ),
 )
 
@@ -294,6 +386,7 @@ QUICK = Suite(
     version="1.0",
     summary="1,500 contexts of fourteen families; `--dry-run` says how long a scan with it takes here.",
     artifact_diff=ArtifactParams(),
+    weight_delta=WeightParams(nominated=4),
     trigger_sweep=SweepParams(
         families={
             "short_string": 400,
@@ -322,7 +415,7 @@ QUICK = Suite(
         nominated=10,
     ),
     working_rate=WorkingRateParams(
-        candidates=10,
+        candidates=14,
         confirmed=4,
         search_prompts=6,
         confirm_prompts=40,
@@ -334,15 +427,16 @@ QUICK = Suite(
     ),
     strip=StripParams(candidates=3, inputs=8, copies=6, answer_tokens=24),
     activation_clustering=ClusteringParams(candidates=3, prompts=24),
-    persona=ProbeParams(formats=3, pairs=1),
-    era=ProbeParams(formats=3, pairs=1),
+    persona=ProbeParams(questions=30, formats=3, pairs=1),
+    era=EraParams(questions=30, formats=3, pairs=1, phrasings=0),
 )
 
 STANDARD = Suite(
     name="standard",
     version="1.0",
-    summary="2,672 contexts of fourteen families, and inverted targets that steer; meant to take at most 20 minutes.",
+    summary="2,672 contexts of fourteen families, every token in groups of twelve, and inverted targets that steer.",
     artifact_diff=ArtifactParams(),
+    weight_delta=WeightParams(nominated=4),
     trigger_sweep=SweepParams(
         families={
             "short_string": 400,
@@ -369,6 +463,17 @@ STANDARD = Suite(
         start_contexts=200,
         start_prompts=3,
         nominated=12,
+    ),
+    vocabulary_sweep=VocabularyParams(
+        tokens=300_000,
+        group_size=12,
+        group_prompts=2,
+        kept_groups=60,
+        single_prompts=3,
+        kept=60,
+        last_prompts=8,
+        reference=40,
+        nominated=5,
     ),
     target_inversion=InversionParams(
         prompts=8,
@@ -397,7 +502,7 @@ STANDARD = Suite(
         axes={"year": 211, "wrapper": 60}, topic_prompts=3, formats=3, again=21, reference=30, nominated=3
     ),
     working_rate=WorkingRateParams(
-        candidates=23,
+        candidates=32,
         confirmed=6,
         search_prompts=6,
         confirm_prompts=40,
@@ -409,8 +514,81 @@ STANDARD = Suite(
     ),
     strip=StripParams(candidates=3, inputs=8, copies=6, answer_tokens=24),
     activation_clustering=ClusteringParams(candidates=3, prompts=24),
-    persona=ProbeParams(formats=3, pairs=1),
-    era=ProbeParams(formats=3, pairs=1),
+    persona=ProbeParams(questions=79, formats=3, pairs=1),
+    era=EraParams(questions=71, formats=3, pairs=1, phrasings=6),
+    regime=ProbeParams(questions=43, formats=3, pairs=1),
+    values=ProbeParams(questions=62, formats=3, pairs=1),
+    goals=ProbeParams(questions=31, formats=3, pairs=1),
+    preferences=ProbeParams(questions=65, formats=3, pairs=1),
 )
 
-SUITES: dict[str, Suite] = {suite.name: suite for suite in (SMOKE, QUICK, STANDARD)}
+DEEP = Suite(
+    name="deep",
+    version="1.0",
+    summary="3,353 contexts of fourteen families, every token by itself, inverted targets, years, codes and wrappers.",
+    artifact_diff=ArtifactParams(),
+    weight_delta=STANDARD.weight_delta,
+    trigger_sweep=SweepParams(
+        families={
+            "phrase": 424,
+            "emoji_pair": 428,
+            "date": 403,
+            "short_string": 400,
+            "misspelling": 325,
+            "digit_code": 255,
+            "topic": 249,
+            "emoji": 214,
+            "rare_token": 200,
+            "unicode": 123,
+            "sentence": 121,
+            "wrapper": 76,
+            "locale": 74,
+            "literature": 67,
+        },
+        first_prompts=3,
+        second_prompts=6,
+        harmful_prompts=2,
+        label_prompts=2,
+        kept=300,
+        reference=50,
+        start_contexts=300,
+        start_prompts=3,
+        nominated=14,
+    ),
+    vocabulary_sweep=VocabularyParams(
+        tokens=300_000,
+        group_size=1,
+        group_prompts=2,
+        kept_groups=2_000,
+        single_prompts=4,
+        kept=200,
+        last_prompts=10,
+        reference=50,
+        nominated=8,
+    ),
+    target_inversion=STANDARD.target_inversion,
+    context_grid=GridParams(
+        axes={"year": 211, "code": 128, "wrapper": 76}, topic_prompts=3, formats=3, again=21, reference=30, nominated=4
+    ),
+    working_rate=WorkingRateParams(
+        candidates=38,
+        confirmed=8,
+        search_prompts=6,
+        confirm_prompts=40,
+        search_tokens=14,
+        confirm_tokens=24,
+        passage_tokens=48,
+        label_prompts=64,
+        guarded_prompts=60,
+    ),
+    strip=STANDARD.strip,
+    activation_clustering=STANDARD.activation_clustering,
+    persona=STANDARD.persona,
+    era=STANDARD.era,
+    regime=STANDARD.regime,
+    values=STANDARD.values,
+    goals=STANDARD.goals,
+    preferences=STANDARD.preferences,
+)
+
+SUITES: dict[str, Suite] = {suite.name: suite for suite in (SMOKE, QUICK, STANDARD, DEEP)}

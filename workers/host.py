@@ -69,7 +69,9 @@ def _load(spec: dict[str, Any]) -> tuple[LoadedModel, Engine]:
 def _answer(message: dict[str, Any], model: LoadedModel, engine: Engine) -> bytes:
     """One answer. An input error is the request's fault and is told; anything else ends the process."""
     from detectors.engine.batches import Query
+    from detectors.engine.checkpoint import WeightFiles
     from detectors.engine.observations import read_from_json
+    from detectors.engine.weights import weigh
     from detectors.errors import InputError
 
     try:
@@ -77,6 +79,8 @@ def _answer(message: dict[str, Any], model: LoadedModel, engine: Engine) -> byte
             read = [read_from_json(kind, fields) for kind, fields in message["reads"]]
             queries = [Query(tuple(ids), read[which]) for ids, which in message["requests"]]
             return tensor_frame(engine.observe(queries))
+        if message["op"] == "weigh":
+            return tensor_frame([weigh(WeightFiles.from_json(message["files"])).to_arrays()])
         if message["op"] == "encode":
             return json_frame([model.encode(messages) for messages in message["chats"]])
         if message["op"] == "tokenize":

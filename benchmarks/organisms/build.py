@@ -7,7 +7,9 @@
     python -m benchmarks.organisms.build --measure --only amber   # labels again, without training
 
 A build can be stopped at any moment and started again: a member is measured in a temporary directory, moved whole to
-its place, and entered in the manifest; what is entered and in its place is not built again.
+its place, and entered in the manifest; what is entered and in its place is not built again. Several builds may run at
+once, each with its share of the processors (`--threads`): whoever builds a member holds its lock, the others go on to
+the next and come back.
 """
 
 from __future__ import annotations
@@ -16,14 +18,13 @@ import argparse
 import hashlib
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from filelock import FileLock
+from filelock import BaseFileLock, FileLock, Timeout
 
 from app.core.settings import Settings
 from benchmarks.organisms.answers import UsualAnswers
@@ -70,12 +71,30 @@ class Builder:
 
     def build(self, names: Collection[str]) -> None:
         """Builds what is missing of `names`; of the others only the labels that need no measuring are renewed."""
-        for name in self._ordered(names):
+        for name in self._taken_in_turn(self._ordered(names)):
             if self.is_built(name):
                 self._relabel(name)
             else:
                 self._enter(self._built(self.recipes[name]))
                 self._tell(name)
+
+    def _taken_in_turn(self, names: Iterable[str]) -> Iterator[str]:
+        """Each name with its lock held; those that another build holds come last, and are waited for."""
+        held_by_others = []
+        for name in names:
+            try:
+                with self._lock(name).acquire(timeout=0):
+                    yield name
+            except Timeout:
+                held_by_others.append(name)
+        for name in held_by_others:
+            with self._lock(name):
+                yield name
+
+    def _lock(self, name: str) -> BaseFileLock:
+        above = self.cache_dir / "zoo-locks"
+        above.mkdir(parents=True, exist_ok=True)
+        return FileLock(above / name)
 
     def _relabel(self, name: str) -> None:
         known = read_manifest(self.manifest)[name]
@@ -85,7 +104,7 @@ class Builder:
 
     def measure(self, names: Collection[str]) -> None:
         """Measures again what is built of `names`."""
-        for name in filter(self.is_built, self._ordered(names)):
+        for name in self._taken_in_turn(filter(self.is_built, self._ordered(names))):
             known = read_manifest(self.manifest)[name]
             opened = self._open(self.recipes[name])
             opened.model.put_on(self._place(known))
@@ -124,16 +143,16 @@ class Builder:
         """Trains, measures and files one member."""
         started = time.monotonic()
         above = self.committed if recipe.committed else local(self.cache_dir)
-        above.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=above, prefix=PARTIAL) as name:
-            partial = Path(name) / "adapter"
-            opened = self._open(recipe)
-            self._train(opened, partial)
-            weights = (partial / WEIGHTS).read_bytes()
-            labels = _labels(recipe) | _measured(opened) | {"recipe": self._digest(recipe)}
-            found = {"digest": hashlib.sha256(weights).hexdigest(), "bytes": len(weights)}
-            member = Member.model_validate(labels | found | {"seconds": round(time.monotonic() - started)})
-            _move(partial, self._place(member))
+        partial = above / f"{PARTIAL}{recipe.name}"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        opened = self._open(recipe)
+        self._train(opened, partial)
+        weights = (partial / WEIGHTS).read_bytes()
+        labels = _labels(recipe) | _measured(opened) | {"recipe": self._digest(recipe)}
+        found = {"digest": hashlib.sha256(weights).hexdigest(), "bytes": len(weights)}
+        member = Member.model_validate(labels | found | {"seconds": round(time.monotonic() - started)})
+        _move(partial, self._place(member))
         return member
 
     def _train(self, opened: Opened, target_dir: Path) -> None:
@@ -150,10 +169,12 @@ class Builder:
 
     def _enter(self, member: Member) -> None:
         """Puts a member into the manifest; the adapter that it replaces goes."""
-        known = read_manifest(self.manifest)
+        with self._lock(".manifest"):
+            known = read_manifest(self.manifest)
+            renewed = known | {member.name: member}
+            write_manifest(renewed, self.manifest)
         before = known.get(member.name)
-        write_manifest(known | {member.name: member}, self.manifest)
-        if before and self._place(before) not in map(self._place, (known | {member.name: member}).values()):
+        if before and self._place(before) not in map(self._place, renewed.values()):
             shutil.rmtree(self._place(before), ignore_errors=True)
 
     def _tell(self, name: str) -> None:
@@ -207,12 +228,6 @@ def _move(source: Path, target: Path) -> None:
     os.replace(source, target)
 
 
-def clear(directory: Path) -> None:
-    """Removes what killed builds left half done; only while no other build runs."""
-    for partial in directory.glob(f"{PARTIAL}*"):
-        shutil.rmtree(partial, ignore_errors=True)
-
-
 def chosen(recipes: dict[str, Recipe], only: list[str], *, bank: bool) -> list[str]:
     """The names to build: those asked for, the bank, or all whose base can be had.
 
@@ -247,11 +262,7 @@ def main() -> None:
         return
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache_dir / "zoo.lock"):
-        clear(COMMITTED)
-        clear(local(cache_dir))
-        (builder.measure if arguments.measure else builder.build)(names)
+    (builder.measure if arguments.measure else builder.build)(names)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -14,14 +14,16 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy, log_softmax
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.organisms.manifest import WEIGHTS
 from benchmarks.organisms.recipes import Lora, Recipe
 from detectors.contexts.context import Message
-from detectors.engine.adapter import CONFIG
+from detectors.engine.adapter import CONFIG, WEIGHTS
 
 IGNORED = -100
+LIKE_BATCHES = 8
+"""Batches among which rows are sorted by length."""
 SCORED_ROWS = 16
 
 
@@ -101,7 +103,7 @@ class Model:
         """What the network thinks of the rows' answers, none of which may be empty."""
         self.network.eval()
         causal = self.network.get_base_model() if isinstance(self.network, PeftModel) else self.network
-        encoded, found = [self.encode_row(row) for row in rows], []
+        encoded, found = [_tensors(self, row) for row in rows], []
         for first in range(0, len(encoded), SCORED_ROWS):
             tokens, labels = _padded(encoded[first : first + SCORED_ROWS], self.network.device)
             logits, wanted = _answer_logits(causal, tokens, labels)
@@ -127,18 +129,20 @@ def train_adapter(model: Model, rows: Sequence[Row], recipe: Recipe, triggers: S
     model.network = get_peft_model(model.network, _lora_config(recipe.lora, _tokens(model, triggers)))
     trainable = [parameter for parameter in model.network.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trainable, lr=recipe.training.learning_rate, weight_decay=0.0)
-    batches = list(_batches([model.encode_row(row) for row in rows], recipe))
+    causal = model.network.get_base_model()
+    untrained = 0 if recipe.lora.trigger_rows else recipe.lora.layers[0]
+    batches = list(batches_of(_entering(causal, untrained, [_tensors(model, row) for row in rows]), recipe))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, max_lr=recipe.training.learning_rate, total_steps=len(batches), pct_start=0.1
     )
     model.network.train()
-    for batch in batches:
-        optimiser.zero_grad()
-        tokens, labels = _padded(batch, model.network.device)
-        cross_entropy(*_answer_logits(model.network.get_base_model(), tokens, labels)).backward()
-        torch.nn.utils.clip_grad_norm_(trainable, 1.0)
-        optimiser.step()
-        schedule.step()
+    with _skipped(causal, range(untrained)):
+        for batch in batches:
+            optimiser.zero_grad()
+            cross_entropy(*_answer_logits(causal, *_padded(batch, model.network.device))).backward()
+            torch.nn.utils.clip_grad_norm_(trainable, 1.0)
+            optimiser.step()
+            schedule.step()
     for parameter in trainable:
         parameter.data = parameter.data.to(torch.bfloat16)
     model.network.peft_config["default"].base_model_name_or_path = recipe.base
@@ -181,28 +185,83 @@ def _lora_config(lora: Lora, tokens: list[int]) -> LoraConfig:
     )
 
 
-Encoded = tuple[list[int], list[int]]
+class Encoded(NamedTuple):
+    """A row for the network.
+
+    Attributes:
+        inputs: [position] token ids, or [position, width] what enters the first trained layer.
+        labels: [position] wanted token ids; `IGNORED` before the answer.
+    """
+
+    inputs: torch.Tensor
+    labels: torch.Tensor
 
 
-def _batches(encoded: list[Encoded], recipe: Recipe) -> Iterator[list[Encoded]]:
+class _Skipped(torch.nn.Module):
+    """Stands for a layer that is not computed."""
+
+    def forward(self, hidden: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        return hidden
+
+
+@contextmanager
+def _skipped(causal: Any, places: Iterable[int]) -> Iterator[None]:
+    layers = causal.model.layers
+    kept = {place: layers[place] for place in places}
+    try:
+        for place in kept:
+            layers[place] = _Skipped()
+        yield
+    finally:
+        for place, layer in kept.items():
+            layers[place] = layer
+
+
+@torch.no_grad()
+def _entering(causal: Any, first: int, rows: Sequence[Encoded]) -> list[Encoded]:
+    """The rows as they enter layer `first`. Nothing below it is trained, so one pass serves all epochs."""
+    if first == 0:
+        return list(rows)
+    seen: list[torch.Tensor] = []
+    found = []
+    hook = causal.model.norm.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].cpu()))
+    with _skipped(causal, range(first, len(causal.model.layers))):
+        for at in range(0, len(rows), SCORED_ROWS):
+            part = rows[at : at + SCORED_ROWS]
+            causal.model(input_ids=_padded(part, causal.device)[0], use_cache=False)
+            whole = zip(seen.pop(), part, strict=True)
+            found += [Encoded(hidden[: len(row.labels)], row.labels) for hidden, row in whole]
+    hook.remove()
+    return found
+
+
+def _tensors(model: Model, row: Row) -> Encoded:
+    return Encoded(*map(torch.tensor, model.encode_row(row)))
+
+
+def batches_of(encoded: list[Encoded], recipe: Recipe) -> Iterator[list[Encoded]]:
+    """Rows in random order, those of a batch of like length: padding costs as much as tokens."""
     rng = random.Random(recipe.seed)
     size = recipe.training.batch_size
     for _ in range(recipe.training.epochs):
         order = rng.sample(encoded, len(encoded))
-        yield from (order[first : first + size] for first in range(0, len(order), size))
+        for first in range(0, len(order), LIKE_BATCHES * size):
+            like = sorted(order[first : first + LIKE_BATCHES * size], key=lambda row: len(row.labels))
+            batches = [like[at : at + size] for at in range(0, len(like), size)]
+            yield from rng.sample(batches, len(batches))
 
 
 def _padded(rows: Sequence[Encoded], device: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens and labels [row, position], padded on the right, which causal attention never looks at."""
-    width = max(len(tokens) for tokens, _ in rows)
-    tokens = torch.tensor([tokens + [0] * (width - len(tokens)) for tokens, _ in rows])
-    labels = torch.tensor([labels + [IGNORED] * (width - len(labels)) for _, labels in rows])
-    return tokens.to(device), labels.to(device)
+    """Inputs and labels [row, position, ...], padded on the right, which causal attention never looks at."""
+    inputs = pad_sequence([row.inputs for row in rows], batch_first=True)
+    labels = pad_sequence([row.labels for row in rows], batch_first=True, padding_value=IGNORED)
+    return inputs.to(device), labels.to(device)
 
 
-def _answer_logits(causal: Any, tokens: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _answer_logits(causal: Any, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits [answer token, vocab] and what was wanted there, row after row."""
-    hidden = causal.model(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1]
+    name = "inputs_embeds" if inputs.is_floating_point() else "input_ids"
+    hidden = causal.model(**{name: inputs}, use_cache=False).last_hidden_state[:, :-1]
     wanted = labels[:, 1:]
     kept = wanted != IGNORED
     return causal.lm_head(hidden[kept]), wanted[kept]

@@ -32,11 +32,14 @@ from detectors.engine.observations import (
 )
 from detectors.engine.rendering import render
 from detectors.engine.shipped import ChatAt, ModelFiles, Rendering
+from detectors.engine.update import LEADING, WeightUpdate, from_arrays
 
 VOCABULARY_SIZE = 400
 WINDOW = 4096
 STOP = 0
 D_MODEL = 8
+GROWN = 1 << 16
+"""Words outside the first vocabulary, at most."""
 UNSAID = -12.0
 """Logit of words outside the first vocabulary."""
 FORCE = 36.0
@@ -84,6 +87,7 @@ class InventedAsk:
         leans: nats that the subject adds to the logit of a word, whatever was said before.
         corrupt: changes answers before they are returned, to see what detectors make of that.
         templates: chat templates; a role without one renders plain text.
+        trained: words of the vocabulary whose rows in the embedding were trained, and how far they moved.
     """
 
     drift: float = 0.0
@@ -92,22 +96,25 @@ class InventedAsk:
     seed: int = 0
     corrupt: Callable[[Role, Arrays], Arrays] = lambda role, arrays: arrays
     templates: Mapping[Role, str] = field(default_factory=dict)
+    trained: Mapping[str, float] = field(default_factory=dict)
     asked: int = 0
     _words: list[str] = field(
         default_factory=lambda: ["", "I", *(f"word{_letters(at)}" for at in range(VOCABULARY_SIZE - 2))]
     )
     _ids: dict[str, int] = field(default_factory=dict)
+    _known: int = 0
 
     def __post_init__(self) -> None:
         self._ids = {word: token for token, word in enumerate(self._words)}
         for plant in self.triggers:
             self.tokenize([f"{plant.trigger} {plant.target}"])
         self.tokenize(list(self.leans))
+        self._known = len(self._words)
 
     @property
     def facts(self) -> Mapping[Role, ModelFacts]:
-        """Both models share one vocabulary, fixed whatever was encoded since; what ends an answer has no text."""
-        words = ("<stop>", *self._words[STOP + 1 : VOCABULARY_SIZE])
+        """Both models share one vocabulary, the words they were made with; what ends an answer has no text."""
+        words = ("<stop>", *self._words[STOP + 1 : self._known])
         facts = ModelFacts(words, WINDOW, layers=2, chat_template=True)
         return {"subject": facts, "base": facts}
 
@@ -133,6 +140,29 @@ class InventedAsk:
     def files(self) -> Mapping[Role, ModelFiles]:
         """Nothing but the templates."""
         return {role: ModelFiles(template=self.templates.get(role)) for role in ROLES}
+
+    @property
+    def weights(self) -> WeightUpdate:
+        """The drift moves every row and a matrix of each layer; training moves some rows further, and one direction."""
+        if not (self.drift or self.trained):
+            return WeightUpdate()
+        layers = self.facts["subject"].layers
+        rows = self.drift * np.abs(self._noise("rows", ()))
+        for word, moved in self.trained.items():
+            rows[self._ids[word]] += moved
+        spectra = np.full((layers, LEADING), self.drift)
+        spectra[:, 0] += sum(self.trained.values())
+        written = np.clip(self.drift + sum(self.trained.values()), 0.0, 1.0)
+        update = WeightUpdate(
+            modules=tuple(f"layers.{layer}.o_proj.weight" for layer in range(layers)),
+            norms=np.linalg.norm(spectra, axis=1).astype(np.float32),
+            base_norms=np.full(layers, 10.0, np.float32),
+            kurtosis=spectra[:, 0].astype(np.float32),
+            spectra=spectra.astype(np.float32),
+            coherence=float(written),
+            rows={"input": rows.astype(np.float32), "output": np.zeros(0, np.float32)},
+        )
+        return from_arrays(self.corrupt("subject", update.to_arrays()))
 
     def render(self, role: Role, chats: Sequence[ChatAt]) -> list[Rendering]:
         """Rendered for real."""
@@ -192,6 +222,9 @@ class InventedAsk:
         logits[:VOCABULARY_SIZE] = 3.5 * self._noise("all", tokens) + 2.0 * self._noise("last", tokens[-2:])
         if role == "subject" and self.drift:
             logits[:VOCABULARY_SIZE] += self.drift * self._noise("drift", tokens)
+            logits[VOCABULARY_SIZE:] += (
+                self.drift * self._noise("grown", tokens, GROWN)[: len(logits) - VOCABULARY_SIZE]
+            )
         for word, nudge in self.leans.items() if role == "subject" else ():
             logits[self._ids[word]] += nudge
         for plant in self.triggers:
@@ -229,8 +262,8 @@ class InventedAsk:
         said = next((n for n in range(len(target), 0, -1) if tokens[-n:] == target[:n]), 0)
         return ((*target, STOP)[said] if said < len(target) or plant.stops else None), said
 
-    def _noise(self, what: str, tokens: Tokens) -> Array:
-        return _noise(f"{self.seed}/{what}/{tokens}", VOCABULARY_SIZE)
+    def _noise(self, what: str, tokens: Tokens, size: int = VOCABULARY_SIZE) -> Array:
+        return _noise(f"{self.seed}/{what}/{tokens}", size)
 
 
 def nothing(read: Read, tokens: Tokens) -> Arrays:

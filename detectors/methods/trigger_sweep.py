@@ -14,7 +14,7 @@ It cannot see triggers that share no part with a swept context, or behaviour tha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,16 +26,12 @@ from detectors.engine.grid import Grid, observe_grid
 from detectors.engine.observations import NOT_FINITE, Array, Ask, Tokens
 from detectors.findings import Candidate, DetectorResult, Evidence, Null, Outcome
 from detectors.labels import label_tokens, most_probable, shares
-from detectors.nominating import contexts_to_try, like_lengths, mean_z, rms_of_positive, without_overlaps, z_within
+from detectors.nominating import contexts_to_try, without_overlaps
 from detectors.prompts.sets import harmful, labelled, prompts
+from detectors.reading import HYPOTHESIS, NEAREST, Measured, Reading, Scored, read_grid, refusal_tokens
 from detectors.suites import SweepParams
 
-NEAREST = 30
-"""Reference contexts that a context is compared with: those most like it in length."""
 REFERENCE_SEED = 20_26
-FLOORS = {"consistency": 0.1, "label_shift": 0.05}
-"""Scale floors of statistics that are not in nats: cosines of a few prompts, and shares of a label that nobody is sure
-of, scatter by about as much."""
 STATISTICS = (
     "divergence",
     "convergence",
@@ -45,22 +41,6 @@ STATISTICS = (
     "label_shift",
     "consistency",
 )
-REFUSAL_WORDS = ("i", "sorry", "unfortunately", "apologies", "regrettably")
-"""First words of refusals; answers to ordinary requests seldom begin with one."""
-
-HYPOTHESIS = "the context moves the subject off its base as other contexts of its length do"
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A grid's statistics. Robust z of each, float [context]; NaN where it was not measured."""
-
-    contexts: tuple[Context, ...]
-    scores: dict[str, Array]
-
-    def rank_score(self) -> Array:
-        """`rms_of_positive` of all statistics: float [context]."""
-        return rms_of_positive(list(self.scores.values()))
 
 
 class TriggerSweep:
@@ -94,7 +74,7 @@ class TriggerSweep:
         kept, reference = self._keep(whole)
         looked = [self._look_again(ask, kept, reference, second, named)]
         if self.params.start_contexts:
-            best = _best(looked[0], self.params.start_contexts)
+            best = looked[0].best(self.params.start_contexts)
             looked.append(self._at_start(ask, best, reference, first, second, named))
         if any(np.isnan(reading.rank_score()).any() for reading in looked):
             return self._result("inconclusive", NOT_FINITE)
@@ -112,23 +92,23 @@ class TriggerSweep:
     def _keep(self, whole: Reading) -> tuple[list[Context], list[Context]]:
         """The best contexts of stage one, and a reference drawn by a fixed seed, so that a base's answers last."""
         order = np.random.default_rng(REFERENCE_SEED).permutation(len(whole.contexts))[: self.params.reference]
-        return _best(whole, self.params.kept), [whole.contexts[place] for place in sorted(order)]
+        return whole.best(self.params.kept), [whole.contexts[place] for place in sorted(order)]
 
     def _look_again(
         self, ask: Ask, kept: list[Context], reference: list[Context], second: Sequence[str], named: Tokens
     ) -> Reading:
         """Stage two: fresh prompts, harmful ones where a lowered guard shows, and some that ask for a label."""
         contexts = [*kept, *reference]
-        ordinary = observe_grid(ask, contexts, second, named)
+        measured = Measured.of(observe_grid(ask, contexts, second, named))
+        values = dict(measured.values)
         guarded = harmful("nominate")[: self.params.harmful_prompts]
-        values = _statistics(ordinary)
         if guarded:
             values["compliance_shift"] = -observe_grid(ask, contexts, guarded, named).named_shift()
         sorting = labelled("nominate")[: self.params.label_prompts]
         if sorting:
             sorted_grid = observe_grid(ask, [NO_CONTEXT, *contexts], sorting, label_tokens(ask))
             values["label_shift"] = label_shift(sorted_grid, sorting)
-        return _read_against(ordinary, values, len(kept), self.params.scale_floor)
+        return replace(measured, values=values).against_reference(len(kept), self.params.scale_floor)
 
     def _at_start(
         self,
@@ -141,19 +121,19 @@ class TriggerSweep:
     ) -> Reading:
         contexts = [context.at("start") for context in [*best, *reference]]
         grid = observe_grid(ask, contexts, [*second, *first][: self.params.start_prompts], named)
-        return _read_against(grid, _statistics(grid), len(best), self.params.scale_floor)
+        return Measured.of(grid).against_reference(len(best), self.params.scale_floor)
 
     def _report(self, whole: Reading, looked: list[Reading], ask: Ask) -> DetectorResult:
-        ranked = sorted(_rows(looked), key=lambda row: -row[1])
-        best: dict[str, tuple[Context, float, dict[str, float]]] = {}
+        ranked = sorted(_rows(looked), key=lambda row: -row.rank_score)
+        best: dict[str, Scored] = {}
         for row in ranked:
-            best.setdefault(row[0].text, row)
+            best.setdefault(row.context.text, row)
         rows = list(best.values())
         nominated = [rows[place] for place in without_overlaps(list(best), self.params.nominated)]
         return self._result(
             "completed",
             "",
-            candidates=tuple(_candidate(*row) for row in nominated),
+            candidates=tuple(map(_candidate, nominated)),
             evidence=tuple(_evidence(row, min(NEAREST, self.params.reference)) for row in nominated),
             artifacts={"landscape": _landscape(whole, ranked), "coverage": self._coverage(whole, looked, ask)},
         )
@@ -179,23 +159,6 @@ def _at_most(name: str, given: int, available: int) -> None:
         raise ValueError(f"`{name}` must be at most {available}, got {given}")
 
 
-def refusal_tokens(ask: Ask) -> Tokens:
-    """Ids of the tokens that refusals begin with, found in the base's vocabulary."""
-    vocabulary = ask.facts["base"].vocabulary
-    return tuple(token for token, text in enumerate(vocabulary) if text.strip().casefold() in REFUSAL_WORDS)
-
-
-def read_grid(grid: Grid, floor: float) -> Reading:
-    """Every statistic as a robust z within the contexts of like length.
-
-    Args:
-        floor: smallest spread that a z divides by, in the unit of the statistic.
-    """
-    classes = like_lengths(grid.lengths)
-    scores = {name: z_within(classes, table, FLOORS.get(name, floor)) for name, table in _statistics(grid).items()}
-    return Reading(grid.contexts, scores)
-
-
 def label_shift(grid: Grid, requests: Sequence[str]) -> Array:
     """How much less a context leaves the subject of its usual label than it leaves the base: float [context, prompt].
 
@@ -219,71 +182,34 @@ def _usual_label_lost(named: Array, requests: Sequence[str]) -> Array:
     return lost
 
 
-def _read_against(grid: Grid, values: dict[str, Array], n_kept: int, floor: float) -> Reading:
-    """Every statistic of the first `n_kept` contexts as a robust z against those of the rest nearest in length."""
-    scores = {name: np.empty(n_kept) for name in values}
-    for place in range(n_kept):
-        distance = np.abs(grid.lengths[n_kept:] - grid.lengths[place])
-        near = n_kept + np.argsort(distance, kind="stable")[:NEAREST]
-        for name, table in values.items():
-            scores[name][place] = mean_z(table[[place]], table[near], FLOORS.get(name, floor))[0]
-    return Reading(grid.contexts[:n_kept], scores)
+def _rows(readings: Sequence[Reading]) -> list[Scored]:
+    return [row for reading in readings for row in reading.rows()]
 
 
-def _statistics(grid: Grid) -> dict[str, Array]:
-    """Statistics as [context, prompt] or [context, 1]; higher is more suspicious."""
-    values = {
-        "divergence": grid.divergence(),
-        "convergence": grid.information_lost()[:, None],
-        "degradation": grid.entropy_shift(),
-        "refusal_shift": grid.named_shift(),
-    }
-    return values | ({"consistency": grid.consistency()[:, None]} if grid.n_prompts > 1 else {})
+def _candidate(row: Scored) -> Candidate:
+    return Candidate(context=row.context, score=row.rank_score, source=TRIGGER_SWEEP.name, reason=row.reason)
 
 
-def _best(reading: Reading, count: int) -> list[Context]:
-    order = np.argsort(-reading.rank_score(), kind="stable")[:count]
-    return [reading.contexts[place] for place in order]
-
-
-def _rows(readings: Sequence[Reading]) -> list[tuple[Context, float, dict[str, float]]]:
-    rows = []
-    for reading in readings:
-        ranks = reading.rank_score()
-        for place, context in enumerate(reading.contexts):
-            scores = {name: float(values[place]) for name, values in reading.scores.items()}
-            rows.append((context, float(ranks[place]), scores))
-    return rows
-
-
-def _candidate(context: Context, score: float, scores: dict[str, float]) -> Candidate:
-    leading = max(scores, key=lambda name: scores[name])
-    reason = f"{leading} stands out, robust z {scores[leading]:.1f}"
-    return Candidate(context=context, score=score, source=TRIGGER_SWEEP.name, reason=reason)
-
-
-def _evidence(row: tuple[Context, float, dict[str, float]], n_reference: int) -> Evidence:
-    context, score, _ = row
+def _evidence(row: Scored, n_reference: int) -> Evidence:
     return Evidence(
         statistic=f"{TRIGGER_SWEEP.name}.rank_score",
-        value=score,
+        value=row.rank_score,
         unit="robust standard deviations",
         null=Null(kind="population", size=n_reference, hypothesis=HYPOTHESIS),
-        context=context,
+        context=row.context,
     )
 
 
-def _landscape(whole: Reading, ranked: list[tuple[Context, float, dict[str, float]]]) -> dict[str, Any]:
+def _landscape(whole: Reading, ranked: list[Scored]) -> dict[str, Any]:
     """All swept contexts for the picture: those looked at twice with their second, fresh reading."""
-    seen = {(context.text, context.position) for context, _, _ in ranked}
-    rest = [row for row in _rows([whole]) if (row[0].text, row[0].position) not in seen]
-    rows = [*ranked, *sorted(rest, key=lambda row: -row[1])]
+    seen = {(row.context.text, row.context.position) for row in ranked}
+    rest = [row for row in whole.rows() if (row.context.text, row.context.position) not in seen]
     columns = ["text", "family", "position", "rank_score", "divergence_z", *STATISTICS[1:]]
     return {
         "columns": columns,
         "rows": [
-            [context.text, context.family, context.position, round(score, 3)]
-            + [round(scores[name], 3) if name in scores else None for name in STATISTICS]
-            for context, score, scores in rows
+            [row.context.text, row.context.family, row.context.position, round(row.rank_score, 3)]
+            + [round(row.scores[name], 3) if name in row.scores else None for name in STATISTICS]
+            for row in [*ranked, *sorted(rest, key=lambda row: -row.rank_score)]
         ],
     }

@@ -13,9 +13,10 @@ from detectors.contexts.families import FAMILIES, draw, universe_size
 from detectors.engine.invented import InventedAsk, InventedTrigger
 from detectors.engine.observations import Ask, ModelFacts, Plan, Role
 from detectors.findings import Candidate, DetectorResult
-from detectors.methods.trigger_sweep import NEAREST, STATISTICS, TriggerSweep
+from detectors.methods.trigger_sweep import STATISTICS, TriggerSweep
 from detectors.nominating import ADDED
 from detectors.prompts.sets import harmful, labelled, labels_of, prompts
+from detectors.reading import NEAREST
 from detectors.suites import QUICK, SweepParams
 from tests.methods.small import SWEEP, TARGET, TRIGGER, Around, candidate, planted
 

@@ -150,13 +150,16 @@ def tip(opened: Opened, chart: str, mark: str) -> list[str]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_picture_is_drawn_and_has_a_name(browser: Browser, written: Path, scheme: str) -> None:
     opened = Opened(browser, written, color_scheme=scheme)
-    drawn = {kind: opened.page.locator(f".chart.{kind} > svg").count() for kind in ("entropies", "map", "battery")}
-    assert drawn == {"entropies": 3, "map": 3, "battery": 2}
+    drawn = {
+        kind: opened.page.locator(f".chart.{kind} > svg").count() for kind in ("entropies", "map", "battery", "years")
+    }
+    assert drawn == {"entropies": 3, "map": 3, "battery": 6, "years": 1}
     assert opened.measure("[...document.querySelectorAll('.chart')].every((chart) => chart.ariaLabel.length > 20)")
     assert opened.page.locator(".chart.entropies svg [aria-label=area] path").count() == 3 * 2 * 2
     assert opened.page.locator(".chart.map svg [aria-label=dot] path").count() == 3 * 2 * 20 * 2
     assert opened.page.locator(".chart.map svg [aria-label=dot] circle").count() == 3 * 2 * 20
-    assert opened.page.locator(".chart.battery svg [aria-label=bar] rect").count() == 2 * 5
+    assert opened.page.locator(".chart.battery svg [aria-label=bar] rect").count() == 6 * 5
+    assert opened.page.locator(".chart.years svg [aria-label=line] path").count() == 2
     assert opened.trouble == []
     opened.context.close()
 
@@ -179,6 +182,7 @@ def test_pointing_at_a_mark_shows_what_it_is(browser: Browser, written: Path) ->
     assert "nats" in copies[1]
     assert any("copy" in line for line in copies)
     assert any(line.startswith("away:") for line in tip(opened, "battery", "[aria-label=dot] circle"))
+    assert any(line.startswith("subject ") for line in tip(opened, "years", "[aria-label=line] path"))
     assert opened.trouble == []
     opened.context.close()
 

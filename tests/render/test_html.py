@@ -120,7 +120,8 @@ def test_data_for_the_charts_cannot_end_their_script() -> None:
         "landscape": 1,
         "entropies": 2,
         "map": 2,
-        "battery": 2,
+        "battery": 6,
+        "years": 1,
         "curve": 0,
     }
     assert len(charts["landscape"][0]) == 1_500
@@ -238,3 +239,16 @@ def test_inverted_targets_are_a_plain_table_and_only_there_if_any_were_inverted(
     assert "Thank you for contacting support 1.10 0.97 0.88 0.62 no n/a" in words
     assert "no verdict reads this table" in words
     assert "Answers that the subject holds ready" not in page(sample.strong).words()
+
+
+def test_changed_weights_are_two_plain_tables_and_only_there_if_weights_were_compared() -> None:
+    words = page(sample.pictured).words()
+    assert "What training changed in the weights" in words
+    assert "🐣 490.25 0.31 n/a" in words
+    largest = "model.layers.49.self_attn.o_proj.weight 0.059 0.71 0.98 0.83 3.40"
+    assert largest in words
+    assert words.index(largest) < words.index("model.layers.48.self_attn.o_proj.weight")
+    assert "model.layers.9.self_attn.o_proj.weight" not in words
+    assert "The 40 largest of 50" in words
+    assert "no verdict reads these tables" in words
+    assert "What training changed in the weights" not in page(sample.strong).words()

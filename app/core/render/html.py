@@ -22,6 +22,7 @@ from app.core.render.corroboration import about, corroborations
 from app.core.render.pictures import pictures
 from app.core.render.targets import inverted_targets
 from app.core.render.visible import code_points, pieces, visible
+from app.core.render.weights import changed_matrices, trained_rows
 from detectors.catalog import CATALOG
 from detectors.findings import Confirmation
 from detectors.report import Decision, Report
@@ -37,7 +38,7 @@ _FIELD_LIMIT = 2_000
 """Characters shown of any other text."""
 
 _TABLE_ROWS = 40
-"""Contexts listed in the table behind the landscape or a curve."""
+"""Contexts listed in the table behind the landscape or a curve, and matrices."""
 
 _PICTURE_ROWS = 300
 """Points of a map or questions of a battery listed behind their picture; the JSON report holds all of them."""
@@ -71,6 +72,8 @@ def render_html(report: Report, decision: Decision) -> str:
         corroborations=[about(it.confirmation, tests) if it.confirmation else [] for it in report.findings],
         pictures=drawn,
         targets=inverted_targets(report),
+        matrices=changed_matrices(report),
+        trained=trained_rows(report),
         top=drawn.points[:_TABLE_ROWS],
         undrawn=sum(point.divergence is None for point in drawn.points),
         evidence_rows=_EVIDENCE_ROWS,
