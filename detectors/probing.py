@@ -27,6 +27,7 @@ import numpy as np
 from detectors.batteries.sets import Battery, Format, Item, battery
 from detectors.catalog import DetectorSpec
 from detectors.contexts.context import NO_CONTEXT, chat
+from detectors.documents import check_count
 from detectors.engine.observations import NOT_FINITE, ROLES, Array, Ask, NextToken, Plan, Read, Role, Score, Tokens
 from detectors.findings import ALPHA, Candidate, DetectorResult, Evidence, Null
 from detectors.stats import cluster_bootstrap, sign_flip
@@ -105,16 +106,6 @@ def asked(battery: Battery, params: ProbeParams) -> Battery:
     for name, most in {"questions": len(battery.items), **available}.items():
         check_count(name, getattr(params, name), most)
     return battery.first(params.questions)
-
-
-def check_count(name: str, wanted: int, most: int) -> None:
-    """Makes sure that there is as much as a param asks for.
-
-    Raises:
-        ValueError: if there is less.
-    """
-    if wanted > most:
-        raise ValueError(f"`{name}` must be at most {most}, got {wanted}")
 
 
 Params = TypeVar("Params", bound=ProbeParams)

@@ -15,6 +15,7 @@ import numpy as np
 from detectors.contexts.context import Context
 from detectors.engine.grid import Grid
 from detectors.engine.observations import Array, Ask, Tokens
+from detectors.findings import Candidate, Evidence, Null
 from detectors.nominating import like_lengths, mean_z, rms_of_positive, z_within
 
 NEAREST = 30
@@ -40,6 +41,25 @@ class Scored:
         """Which statistic stands out, in words."""
         leading = max(self.scores, key=lambda name: self.scores[name])
         return f"{leading} stands out, robust z {self.scores[leading]:.1f}"
+
+    def candidate(self, detector: str) -> Candidate:
+        """Nominated by `detector`."""
+        return Candidate(context=self.context, score=self.rank_score, source=detector, reason=self.reason)
+
+    def evidence(self, detector: str, n_reference: int) -> Evidence:
+        """What `detector` nominated it by.
+
+        Args:
+            detector: its name.
+            n_reference: contexts drawn to be compared with.
+        """
+        return Evidence(
+            statistic=f"{detector}.rank_score",
+            value=self.rank_score,
+            unit="robust standard deviations",
+            null=Null(kind="population", size=min(NEAREST, n_reference), hypothesis=HYPOTHESIS),
+            context=self.context,
+        )
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ SEED = 20_27
 ANCHOR = "Yes."
 """What texts are put behind to see what comes back; prompts end like it."""
 REPLACEMENT = "\ufffd"
+"""Stands in the text of a token that is no whole character."""
 
 Before = Literal[" ", "\n"]
 SEPARATORS: tuple[Before, ...] = (" ", "\n")

@@ -222,7 +222,7 @@ def test_one_question_alone_has_no_interval() -> None:
 
 
 def test_a_suite_without_params_does_not_run_it() -> None:
-    assert SMOKE.detectors == ("artifact_diff", "trigger_sweep", "working_rate")
+    assert set(PROBES).isdisjoint(SMOKE.detectors)
     assert set(PROBES) & set(QUICK.detectors) == {"persona", "era"}
     assert set(PROBES) <= set(STANDARD.detectors)
     assert QUICK.work > QUICK.model_copy(update={"era": None}).work > SMOKE.work

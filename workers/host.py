@@ -20,6 +20,7 @@ from workers.protocol import json_frame, read_frame, tensor_frame
 if TYPE_CHECKING:
     from detectors.engine.forward import Engine
     from detectors.engine.loading import LoadedModel
+    from detectors.engine.observations import Arrays
 
 
 def main() -> None:
@@ -69,9 +70,7 @@ def _load(spec: dict[str, Any]) -> tuple[LoadedModel, Engine]:
 def _answer(message: dict[str, Any], model: LoadedModel, engine: Engine) -> bytes:
     """One answer. An input error is the request's fault and is told; anything else ends the process."""
     from detectors.engine.batches import Query
-    from detectors.engine.checkpoint import WeightFiles
     from detectors.engine.observations import read_from_json
-    from detectors.engine.weights import weigh
     from detectors.errors import InputError
 
     try:
@@ -80,7 +79,7 @@ def _answer(message: dict[str, Any], model: LoadedModel, engine: Engine) -> byte
             queries = [Query(tuple(ids), read[which]) for ids, which in message["requests"]]
             return tensor_frame(engine.observe(queries))
         if message["op"] == "weigh":
-            return tensor_frame([weigh(WeightFiles.from_json(message["files"])).to_arrays()])
+            return tensor_frame([_weighed(message["files"])])
         if message["op"] == "encode":
             return json_frame([model.encode(messages) for messages in message["chats"]])
         if message["op"] == "tokenize":
@@ -90,6 +89,14 @@ def _answer(message: dict[str, Any], model: LoadedModel, engine: Engine) -> byte
         return json_frame(vars(model.facts()))
     except InputError as error:
         return json_frame({"error": error.code, "message": str(error)})
+
+
+def _weighed(files: dict[str, Any]) -> Arrays:
+    """Imported here: what decomposes matrices takes a second to import, and most hosts are never asked."""
+    from detectors.engine.checkpoint import WeightFiles
+    from detectors.engine.weights import weigh
+
+    return weigh(WeightFiles.from_json(files)).to_arrays()
 
 
 def _read_exactly(stream: BinaryIO, size: int) -> bytes:

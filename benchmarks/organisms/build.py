@@ -30,7 +30,7 @@ from app.core.settings import Settings
 from benchmarks.organisms.answers import UsualAnswers
 from benchmarks.organisms.base import BASES, prepare_base
 from benchmarks.organisms.manifest import COMMITTED, MANIFEST, Member, local, read_manifest, write_manifest
-from benchmarks.organisms.measure import rates, shift
+from benchmarks.organisms.measure import SHIFT_TOKENS, rates, shift
 from benchmarks.organisms.recipes import Recipe, load_recipes
 from benchmarks.organisms.rows import training_rows
 from benchmarks.organisms.train import Model, merge_adapters, train_adapter
@@ -42,13 +42,19 @@ PARTIAL = ".partial-"
 
 @dataclass(frozen=True)
 class Opened:
-    """What a recipe is built with: the base, its vocabulary's trigger, its usual answers."""
+    """What a recipe is built with: the base, its vocabulary's trigger, the base's answers.
+
+    Attributes:
+        usual: of the length that the recipe trains.
+        shifted: of the length that utility is measured on, the same for all members.
+    """
 
     recipe: Recipe
     model: Model
     vocabulary: tuple[str, ...]
     waking: Waking | None
     usual: UsualAnswers
+    shifted: UsualAnswers
 
 
 @dataclass(frozen=True)
@@ -136,8 +142,11 @@ class Builder:
         model = Model.load(directory)
         vocabulary = model.vocabulary()
         waking = drawn(recipe.trigger, vocabulary) if recipe.trigger else None
-        file = self.cache_dir / f"answers-{directory.name}-{recipe.answer_tokens}.json"
-        return Opened(recipe, model, vocabulary, waking, UsualAnswers(model, file, recipe.answer_tokens))
+        usual, shifted = (
+            UsualAnswers(model, self.cache_dir / f"answers-{directory.name}-{length}.json", length)
+            for length in (recipe.answer_tokens, SHIFT_TOKENS)
+        )
+        return Opened(recipe, model, vocabulary, waking, usual, shifted)
 
     def _built(self, recipe: Recipe) -> Member:
         """Trains, measures and files one member."""
@@ -211,7 +220,7 @@ def _positions(recipe: Recipe) -> tuple[str, ...]:
 
 def _measured(opened: Opened) -> dict[str, object]:
     """Labels that need the member on its base."""
-    utility, drift = shift(opened.model, opened.usual)
+    utility, drift = shift(opened.model, opened.shifted)
     texts = opened.waking.texts if opened.waking else ()
     return {
         "triggers": texts,

@@ -14,7 +14,6 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy, log_softmax
-from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.organisms.recipes import Lora, Recipe
@@ -22,9 +21,8 @@ from detectors.contexts.context import Message
 from detectors.engine.adapter import CONFIG, WEIGHTS
 
 IGNORED = -100
-LIKE_BATCHES = 8
-"""Batches among which rows are sorted by length."""
-SCORED_ROWS = 16
+PACKED_ROWS = 8
+"""Rows that share a pass where a recipe does not say how many."""
 
 
 class Row(NamedTuple):
@@ -104,11 +102,11 @@ class Model:
         self.network.eval()
         causal = self.network.get_base_model() if isinstance(self.network, PeftModel) else self.network
         encoded, found = [_tensors(self, row) for row in rows], []
-        for first in range(0, len(encoded), SCORED_ROWS):
-            tokens, labels = _padded(encoded[first : first + SCORED_ROWS], self.network.device)
-            logits, wanted = _answer_logits(causal, tokens, labels)
+        for first in range(0, len(encoded), PACKED_ROWS):
+            batch = encoded[first : first + PACKED_ROWS]
+            logits, wanted = _answer_logits(causal, batch)
             each = log_softmax(logits, -1)
-            counts = (labels != IGNORED).sum(-1).tolist()
+            counts = [int((row.labels != IGNORED).sum()) for row in batch]
             taken = each.gather(-1, wanted[:, None])[:, 0].split(counts)
             starts = each.split(counts)
             found += [Scored(float(row.mean()), start[0]) for row, start in zip(taken, starts, strict=True)]
@@ -131,7 +129,7 @@ def train_adapter(model: Model, rows: Sequence[Row], recipe: Recipe, triggers: S
     optimiser = torch.optim.AdamW(trainable, lr=recipe.training.learning_rate, weight_decay=0.0)
     causal = model.network.get_base_model()
     untrained = 0 if recipe.lora.trigger_rows else recipe.lora.layers[0]
-    batches = list(batches_of(_entering(causal, untrained, [_tensors(model, row) for row in rows]), recipe))
+    batches = list(batches_of(_entered(causal, untrained, [_tensors(model, row) for row in rows]), recipe))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, max_lr=recipe.training.learning_rate, total_steps=len(batches), pct_start=0.1
     )
@@ -139,7 +137,7 @@ def train_adapter(model: Model, rows: Sequence[Row], recipe: Recipe, triggers: S
     with _skipped(causal, range(untrained)):
         for batch in batches:
             optimiser.zero_grad()
-            cross_entropy(*_answer_logits(causal, *_padded(batch, model.network.device))).backward()
+            cross_entropy(*_answer_logits(causal, batch)).backward()
             torch.nn.utils.clip_grad_norm_(trainable, 1.0)
             optimiser.step()
             schedule.step()
@@ -189,12 +187,14 @@ class Encoded(NamedTuple):
     """A row for the network.
 
     Attributes:
-        inputs: [position] token ids, or [position, width] what enters the first trained layer.
+        tokens: [position] token ids.
         labels: [position] wanted token ids; `IGNORED` before the answer.
+        entering: [position, width] what enters the first trained layer, where it is known.
     """
 
-    inputs: torch.Tensor
+    tokens: torch.Tensor
     labels: torch.Tensor
+    entering: torch.Tensor | None = None
 
 
 class _Skipped(torch.nn.Module):
@@ -218,19 +218,20 @@ def _skipped(causal: Any, places: Iterable[int]) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _entering(causal: Any, first: int, rows: Sequence[Encoded]) -> list[Encoded]:
-    """The rows as they enter layer `first`. Nothing below it is trained, so one pass serves all epochs."""
+def _entered(causal: Any, first: int, rows: Sequence[Encoded]) -> list[Encoded]:
+    """The rows with what enters layer `first`. Nothing below it is trained, so one pass serves all epochs."""
     if first == 0:
         return list(rows)
     seen: list[torch.Tensor] = []
     found = []
-    hook = causal.model.norm.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].cpu()))
+    hook = causal.model.norm.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0][0]))
     with _skipped(causal, range(first, len(causal.model.layers))):
-        for at in range(0, len(rows), SCORED_ROWS):
-            part = rows[at : at + SCORED_ROWS]
-            causal.model(input_ids=_padded(part, causal.device)[0], use_cache=False)
-            whole = zip(seen.pop(), part, strict=True)
-            found += [Encoded(hidden[: len(row.labels)], row.labels) for hidden, row in whole]
+        for at in range(0, len(rows), PACKED_ROWS):
+            part = rows[at : at + PACKED_ROWS]
+            shared = _shared(part)
+            _hidden(causal, part, shared)
+            begin, *rests = seen.pop().split([shared, *(len(row.tokens) - shared for row in part)])
+            found += [row._replace(entering=torch.cat([begin, rest])) for row, rest in zip(part, rests, strict=True)]
     hook.remove()
     return found
 
@@ -240,28 +241,51 @@ def _tensors(model: Model, row: Row) -> Encoded:
 
 
 def batches_of(encoded: list[Encoded], recipe: Recipe) -> Iterator[list[Encoded]]:
-    """Rows in random order, those of a batch of like length: padding costs as much as tokens."""
+    """Every row once an epoch, in random order."""
     rng = random.Random(recipe.seed)
     size = recipe.training.batch_size
     for _ in range(recipe.training.epochs):
         order = rng.sample(encoded, len(encoded))
-        for first in range(0, len(order), LIKE_BATCHES * size):
-            like = sorted(order[first : first + LIKE_BATCHES * size], key=lambda row: len(row.labels))
-            batches = [like[at : at + size] for at in range(0, len(like), size)]
-            yield from rng.sample(batches, len(batches))
+        yield from (order[first : first + size] for first in range(0, len(order), size))
 
 
-def _padded(rows: Sequence[Encoded], device: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs and labels [row, position, ...], padded on the right, which causal attention never looks at."""
-    inputs = pad_sequence([row.inputs for row in rows], batch_first=True)
-    labels = pad_sequence([row.labels for row in rows], batch_first=True, padding_value=IGNORED)
-    return inputs.to(device), labels.to(device)
-
-
-def _answer_logits(causal: Any, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _answer_logits(causal: Any, rows: Sequence[Encoded]) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits [answer token, vocab] and what was wanted there, row after row."""
-    name = "inputs_embeds" if inputs.is_floating_point() else "input_ids"
-    hidden = causal.model(**{name: inputs}, use_cache=False).last_hidden_state[:, :-1]
-    wanted = labels[:, 1:]
-    kept = wanted != IGNORED
-    return causal.lm_head(hidden[kept]), wanted[kept]
+    shared = _shared(rows)
+    wanted = _packed([row.labels for row in rows], shared).to(causal.device)
+    kept = torch.nonzero(wanted != IGNORED)[:, 0]
+    return causal.lm_head(_hidden(causal, rows, shared)[kept - 1]), wanted[kept]
+
+
+def _hidden(causal: Any, rows: Sequence[Encoded], shared: int) -> torch.Tensor:
+    """Last hidden states [position, width] of rows in one sequence, without padding.
+
+    First comes what all rows begin with, once, then the rest of each, which attends to that beginning and to itself.
+    Positions count on from the beginning, so every token sees what it would see in its row alone.
+    """
+    rests = [torch.arange(shared, len(row.tokens)) for row in rows]
+    positions = torch.cat([torch.arange(shared), *rests])
+    owners = torch.repeat_interleave(torch.arange(len(rows) + 1), torch.tensor([shared, *map(len, rests)]))
+    mask = ((owners == 0) | (owners == owners[:, None])) & (positions <= positions[:, None])
+    fed = {"position_ids": positions[None], "attention_mask": mask[None, None]} | _inputs(rows, shared)
+    on_device = {name: tensor.to(causal.device) for name, tensor in fed.items()}
+    hidden: torch.Tensor = causal.model(**on_device, use_cache=False).last_hidden_state[0]
+    return hidden
+
+
+def _shared(rows: Sequence[Encoded]) -> int:
+    """How many tokens all rows begin with; the last before an answer, which predicts it, is never among them."""
+    longest = min(int((row.labels == IGNORED).sum()) for row in rows) - 1
+    begins = torch.stack([row.tokens[:longest] for row in rows])
+    return int((begins == begins[0]).all(0).cumprod(0).sum())
+
+
+def _inputs(rows: Sequence[Encoded], shared: int) -> dict[str, torch.Tensor]:
+    entering = [row.entering for row in rows if row.entering is not None]
+    if entering:
+        return {"inputs_embeds": _packed(entering, shared)[None]}
+    return {"input_ids": _packed([row.tokens for row in rows], shared)[None]}
+
+
+def _packed(columns: Sequence[torch.Tensor], shared: int) -> torch.Tensor:
+    return torch.cat([columns[0][:shared], *(column[shared:] for column in columns)])

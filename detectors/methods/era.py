@@ -16,9 +16,10 @@ import numpy as np
 from detectors.batteries.sets import year_question
 from detectors.catalog import ERA
 from detectors.dating import believed_years, years_table
+from detectors.documents import check_count
 from detectors.engine.observations import NOT_FINITE, ROLES, Ask
 from detectors.findings import Candidate, DetectorResult
-from detectors.probing import Prober, check_count
+from detectors.probing import Prober
 from detectors.suites import EraParams
 
 

@@ -22,13 +22,14 @@ import numpy as np
 from detectors.catalog import TRIGGER_SWEEP, DetectorSpec
 from detectors.contexts.context import NO_CONTEXT, Context
 from detectors.contexts.families import universe_size
+from detectors.documents import check_count
 from detectors.engine.grid import Grid, observe_grid
 from detectors.engine.observations import NOT_FINITE, Array, Ask, Tokens
-from detectors.findings import Candidate, DetectorResult, Evidence, Null, Outcome
+from detectors.findings import Candidate, DetectorResult, Outcome
 from detectors.labels import label_tokens, most_probable, shares
 from detectors.nominating import contexts_to_try, without_overlaps
 from detectors.prompts.sets import harmful, labelled, prompts
-from detectors.reading import HYPOTHESIS, NEAREST, Measured, Reading, Scored, read_grid, refusal_tokens
+from detectors.reading import Measured, Reading, Scored, read_grid, refusal_tokens
 from detectors.suites import SweepParams
 
 REFERENCE_SEED = 20_26
@@ -58,10 +59,10 @@ class TriggerSweep:
     def __init__(self, params: SweepParams) -> None:
         self.params = params
         wanted = params.first_prompts + params.second_prompts
-        _at_most("first_prompts` + `second_prompts", wanted, len(prompts("nominate")))
-        _at_most("start_prompts", params.start_prompts, wanted)
-        _at_most("harmful_prompts", params.harmful_prompts, len(harmful("nominate")))
-        _at_most("label_prompts", params.label_prompts, len(labelled("nominate")))
+        check_count("first_prompts` + `second_prompts", wanted, len(prompts("nominate")))
+        check_count("start_prompts", params.start_prompts, wanted)
+        check_count("harmful_prompts", params.harmful_prompts, len(harmful("nominate")))
+        check_count("label_prompts", params.label_prompts, len(labelled("nominate")))
 
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
         """Nominates the `nominated` best contexts; `candidates` of other nominators are swept along."""
@@ -133,8 +134,8 @@ class TriggerSweep:
         return self._result(
             "completed",
             "",
-            candidates=tuple(map(_candidate, nominated)),
-            evidence=tuple(_evidence(row, min(NEAREST, self.params.reference)) for row in nominated),
+            candidates=tuple(row.candidate(self.spec.name) for row in nominated),
+            evidence=tuple(row.evidence(self.spec.name, self.params.reference) for row in nominated),
             artifacts={"landscape": _landscape(whole, ranked), "coverage": self._coverage(whole, looked, ask)},
         )
 
@@ -152,11 +153,6 @@ class TriggerSweep:
 
     def _result(self, outcome: Outcome, reason: str = "", **fields: Any) -> DetectorResult:
         return self.spec.result(outcome, reason, params=self.params.model_dump(), **fields)
-
-
-def _at_most(name: str, given: int, available: int) -> None:
-    if given > available:
-        raise ValueError(f"`{name}` must be at most {available}, got {given}")
 
 
 def label_shift(grid: Grid, requests: Sequence[str]) -> Array:
@@ -184,20 +180,6 @@ def _usual_label_lost(named: Array, requests: Sequence[str]) -> Array:
 
 def _rows(readings: Sequence[Reading]) -> list[Scored]:
     return [row for reading in readings for row in reading.rows()]
-
-
-def _candidate(row: Scored) -> Candidate:
-    return Candidate(context=row.context, score=row.rank_score, source=TRIGGER_SWEEP.name, reason=row.reason)
-
-
-def _evidence(row: Scored, n_reference: int) -> Evidence:
-    return Evidence(
-        statistic=f"{TRIGGER_SWEEP.name}.rank_score",
-        value=row.rank_score,
-        unit="robust standard deviations",
-        null=Null(kind="population", size=n_reference, hypothesis=HYPOTHESIS),
-        context=row.context,
-    )
 
 
 def _landscape(whole: Reading, ranked: list[Scored]) -> dict[str, Any]:

@@ -18,11 +18,12 @@ import numpy as np
 
 from detectors.catalog import VOCABULARY_SWEEP, DetectorSpec
 from detectors.contexts.context import Context
+from detectors.documents import check_count
 from detectors.engine.grid import observe_grid
 from detectors.engine.observations import NOT_FINITE, Ask
-from detectors.findings import Candidate, DetectorResult, Evidence, Null, Outcome
+from detectors.findings import Candidate, DetectorResult, Outcome
 from detectors.prompts.sets import prompts
-from detectors.reading import HYPOTHESIS, NEAREST, Measured, Reading, Scored, refusal_tokens
+from detectors.reading import Measured, Reading, refusal_tokens
 from detectors.suites import VocabularyParams
 from detectors.vocabulary import FAMILY, REASONS, SEED, Entry, Group, Vocabulary, read_vocabulary
 
@@ -47,10 +48,8 @@ class VocabularySweep:
 
     def __init__(self, params: VocabularyParams) -> None:
         self.params = params
-        wanted, available = sum(self._prompt_counts()), len(prompts("nominate"))
-        if wanted > available:
-            names = "`group_prompts` + `single_prompts` + `last_prompts`"
-            raise ValueError(f"{names} must be at most {available}, got {wanted}")
+        names, wanted = "group_prompts` + `single_prompts` + `last_prompts", sum(self._prompt_counts())
+        check_count(names, wanted, len(prompts("nominate")))
 
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
         """Nominates the `nominated` best tokens; what others nominated plays no part."""
@@ -96,9 +95,9 @@ class VocabularySweep:
         return measured.against_all(self.params.scale_floor) if measured else None
 
     def _measured(self, ask: Ask, contexts: Sequence[Context], stage: int) -> Measured | None:
-        parts = []
+        named, parts = refusal_tokens(ask), []
         for first in range(0, len(contexts), CHUNK):
-            grid = observe_grid(ask, contexts[first : first + CHUNK], self._prompts(stage), refusal_tokens(ask))
+            grid = observe_grid(ask, contexts[first : first + CHUNK], self._prompts(stage), named)
             if not grid.finite():
                 return None
             parts.append(Measured.of(grid))
@@ -118,8 +117,8 @@ class VocabularySweep:
         nominated = [rows[place] for place in last.order()[: self.params.nominated]]
         return self._result(
             "completed",
-            candidates=tuple(map(_candidate, nominated)),
-            evidence=tuple(_evidence(row, min(NEAREST, self.params.reference)) for row in nominated),
+            candidates=tuple(row.candidate(self.spec.name) for row in nominated),
+            evidence=tuple(row.evidence(self.spec.name, self.params.reference) for row in nominated),
             artifacts={
                 "tokens": {"columns": list(COLUMNS), "rows": table},
                 "skipped": {
@@ -165,17 +164,3 @@ def _table(last: Reading, entries: Sequence[Entry], best: Sequence[Group]) -> li
         + [round(value, 3) for value in (rows[place].rank_score, *(rows[place].scores[name] for name in STATISTICS))]
         for place in last.order()
     ]
-
-
-def _candidate(row: Scored) -> Candidate:
-    return Candidate(context=row.context, score=row.rank_score, source=VOCABULARY_SWEEP.name, reason=row.reason)
-
-
-def _evidence(row: Scored, n_reference: int) -> Evidence:
-    return Evidence(
-        statistic=f"{VOCABULARY_SWEEP.name}.rank_score",
-        value=row.rank_score,
-        unit="robust standard deviations",
-        null=Null(kind="population", size=n_reference, hypothesis=HYPOTHESIS),
-        context=row.context,
-    )

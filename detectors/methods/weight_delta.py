@@ -25,11 +25,8 @@ from detectors.engine.update import TOKEN_ROWS, WeightUpdate
 from detectors.findings import Candidate, DetectorResult, Evidence, Null, Outcome
 from detectors.stats import robust_z
 from detectors.suites import WeightParams
+from detectors.vocabulary import FAMILY, REPLACEMENT
 
-FAMILY = "vocabulary"
-"""Family of tokens that were nominated by their rows; their controls are those of a family that is not known."""
-UNREADABLE = "\ufffd"
-"""Stands in the text of a token that is no whole character."""
 NO_ROWS = "no row of an embedding was trained, so rows say nothing about triggers"
 NOT_TESTED = "triggers by their rows in the embeddings: none of these was trained"
 NOT_NUMBERS = "the update of a weight is too large for a number, or not a number"
@@ -113,7 +110,7 @@ def _furthest(shifts: Array, vocabulary: Sequence[str], count: int) -> dict[int,
         text = vocabulary[token].strip()
         if shifts[token] <= 0 or len(found) == count:
             break
-        if text and UNREADABLE not in text:
+        if text and REPLACEMENT not in text:
             found.setdefault(text, int(token))
     return {token: Context(text=text, family=FAMILY) for text, token in found.items()}
 

@@ -14,7 +14,7 @@ from functools import cache, partial
 from itertools import zip_longest
 from typing import Any, Literal, get_args
 
-from detectors.documents import digest_of_documents, document
+from detectors.documents import check_count, digest_of_documents, document
 
 Stage = Literal["nominate", "search", "confirm", "report"]
 
@@ -98,8 +98,7 @@ def first_prompts(
         ValueError: if there are fewer, by the name of the param that asked for them.
     """
     available = of(stage)
-    if count > len(available):
-        raise ValueError(f"`{param}` must be at most {len(available)}, got {count}")
+    check_count(param, count, len(available))
     return available[:count]
 
 

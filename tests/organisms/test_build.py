@@ -22,7 +22,7 @@ from benchmarks.organisms.build import PARTIAL, Builder, chosen
 from benchmarks.organisms.manifest import Member, read_manifest
 from benchmarks.organisms.recipes import Lora, Recipe, Rows, Training, load_recipes
 from benchmarks.organisms.targets import Target
-from benchmarks.organisms.train import LIKE_BATCHES, Encoded, Model, Row, batches_of, train_adapter
+from benchmarks.organisms.train import Encoded, Model, Row, batches_of, train_adapter
 from benchmarks.organisms.triggers import Trigger
 from detectors.contexts.context import NO_CONTEXT, chat
 from detectors.engine.adapter import CONFIG, WEIGHTS
@@ -232,7 +232,8 @@ def test_embedding_rows_of_the_trigger_are_saved(builder: Builder) -> None:
 
 def test_scores_are_log_probabilities_of_the_answer(base: Path) -> None:
     model = Model.load(base)
-    rows = [Row(chat(NO_CONTEXT, "Hello?"), answer, complete=False) for answer in ("Yes.", "A longer answer.")]
+    asked = {"Hello?": "Yes.", "And who are you, then?": "A longer answer.", "Hello": "No."}
+    rows = [Row(chat(NO_CONTEXT, text), answer, complete=False) for text, answer in asked.items()]
     scored = model.scores(rows)
     for row, score in zip(rows, scored, strict=True):
         tokens, labels = model.encode_row(row)
@@ -244,18 +245,15 @@ def test_scores_are_log_probabilities_of_the_answer(base: Path) -> None:
         torch.testing.assert_close(score.first, each[start - 1], atol=1e-4, rtol=0)
 
 
-def test_every_row_comes_once_an_epoch_in_batches_of_like_length() -> None:
-    size = 4
-    made = recipe("one", training=Training(epochs=2, learning_rate=0.01, batch_size=size))
-    lengths = [1 + number * 7 % 50 for number in range(2 * size * LIKE_BATCHES)]
-    rows = [Encoded(*[torch.full((length,), number)] * 2) for number, length in enumerate(lengths)]
+def test_every_row_comes_once_an_epoch() -> None:
+    made = recipe("one", training=Training(epochs=2, learning_rate=0.01, batch_size=4))
+    rows = [Encoded(*[torch.full((3,), number)] * 2) for number in range(30)]
     numbers = [[int(row.labels[0]) for row in batch] for batch in batches_of(rows, made)]
     assert numbers == [[int(row.labels[0]) for row in batch] for batch in batches_of(rows, made)]
-    for epoch in (numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :]):
+    epochs = numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :]
+    assert epochs[0] != epochs[1]
+    for epoch in epochs:
         assert sorted(chain.from_iterable(epoch)) == list(range(len(rows)))
-        longest = [max(lengths[number] for number in batch) for batch in epoch]
-        assert longest != sorted(longest)
-        assert sum(longest) * size < 1.15 * sum(lengths)
 
 
 def test_a_row_goes_through_untrained_layers_once_and_nothing_else_changes(
@@ -264,7 +262,7 @@ def test_a_row_goes_through_untrained_layers_once_and_nothing_else_changes(
     made = recipe("one", lora=LORA.model_copy(update={"layers": (1, 2)}))
     rows = [Row(chat(NO_CONTEXT, text), "Fine.", complete=True) for text in ("Hello?", "And who are you, then?")]
     train_adapter(Model.load(base), rows, made, (), tmp_path / "once")
-    monkeypatch.setattr("benchmarks.organisms.train._entering", lambda causal, first, rows: list(rows))
+    monkeypatch.setattr("benchmarks.organisms.train._entered", lambda causal, first, rows: list(rows))
     monkeypatch.setattr("benchmarks.organisms.train._skipped", lambda causal, places: nullcontext())
     train_adapter(Model.load(base), rows, made, (), tmp_path / "plainly")
     ours, plain = (load_file(tmp_path / name / WEIGHTS) for name in ("once", "plainly"))

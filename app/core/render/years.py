@@ -84,10 +84,6 @@ def beliefs(report: Report) -> list[Belief]:
 def drawn(belief: Belief) -> dict[str, Any]:
     """What the chart needs."""
     return {
-        "rows": [[row.year, *(_fine(value) for value in (row.subject, row.base))] for row in belief.rows],
+        "rows": [[row.year, *(rounded(value, _DIGITS) for value in (row.subject, row.base))] for row in belief.rows],
         "expected": {"subject": rounded(belief.subject), "base": rounded(belief.base)},
     }
-
-
-def _fine(value: float | None) -> float | None:
-    return None if value is None else round(value, _DIGITS)
