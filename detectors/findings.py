@@ -56,7 +56,7 @@ class Null(Plain):
         hypothesis: the null hypothesis in words.
     """
 
-    kind: Literal["sign_flip", "permutation", "population", "exact"]
+    kind: Literal["sign_flip", "permutation", "population", "exact", "bank"]
     size: int
     seed: int | None = None
     hypothesis: str

@@ -247,6 +247,18 @@ class EraParams(ProbeParams):
         return self
 
 
+class CalibrationParams(Plain):
+    """What is read of a subject, and of every member of a bank, to compare them.
+
+    Attributes:
+        prompts: clean requests that drift is measured on.
+        probes: how much of its battery each detector's reading asks, by the detector's name.
+    """
+
+    prompts: int = Field(ge=1)
+    probes: dict[str, ProbeParams]
+
+
 class StripParams(Plain):
     """How `strip` corroborates.
 
@@ -298,6 +310,7 @@ class Suite(Plain):
     values: ProbeParams | None = None
     goals: ProbeParams | None = None
     preferences: ProbeParams | None = None
+    calibration: CalibrationParams | None = None
 
     @property
     def work(self) -> float:
@@ -311,6 +324,7 @@ class Suite(Plain):
         longer = rate.passage_tokens / rate.search_tokens
         searching = answers * ((2 + longer) * WORK["answer"] + WORK["score"])
         probing = sum(_probe_work(getattr(self, name)) for name in PROBES) + _year_work(self.era)
+        probing += _calibration_work(self)
         more = _inversion_work(self.target_inversion) + _grid_work(self.context_grid)
         more += 2.0 * sum(self.vocabulary_sweep.observations(USUAL_VOCABULARY)) if self.vocabulary_sweep else 0.0
         return 2 * (first + second + start) + more + searching + self.corroborating_work + probing
@@ -346,6 +360,15 @@ def _grid_work(params: GridParams | None) -> float:
     return 2.0 * asked * (sum(params.axes.values()) + again)
 
 
+def _calibration_work(suite: Suite) -> float:
+    """What the suite's own probes do not ask."""
+    params = suite.calibration
+    if params is None:
+        return 0.0
+    new = [probe for name, probe in params.probes.items() if getattr(suite, name) is None]
+    return 2 * params.prompts * WORK["next_token"] + sum(map(_probe_work, new))
+
+
 def _probe_work(params: ProbeParams | None) -> float:
     """Both models score two continuations of each pair, and say the first token of each question."""
     if params is None:
@@ -358,6 +381,19 @@ def _year_work(params: EraParams | None) -> float:
     """Both models score every year in every phrasing."""
     return 2 * params.phrasings * len(year_question().years) * WORK["score"] if params else 0.0
 
+
+CALIBRATED = CalibrationParams(
+    prompts=16,
+    probes={
+        "persona": ProbeParams(questions=30, formats=3, pairs=1),
+        "era": ProbeParams(questions=30, formats=3, pairs=1),
+        "regime": ProbeParams(questions=30, formats=1, pairs=1),
+        "values": ProbeParams(questions=30, formats=1, pairs=1),
+        "goals": ProbeParams(questions=30, formats=1, pairs=1),
+        "preferences": ProbeParams(questions=30, formats=1, pairs=1),
+    },
+)
+"""The same in all suites and for every bank, so that one bank serves all of them; `quick` asks the first two anyway."""
 
 SMOKE = Suite(
     name="smoke",
@@ -429,6 +465,7 @@ QUICK = Suite(
     activation_clustering=ClusteringParams(candidates=3, prompts=24),
     persona=ProbeParams(questions=30, formats=3, pairs=1),
     era=EraParams(questions=30, formats=3, pairs=1, phrasings=0),
+    calibration=CALIBRATED,
 )
 
 STANDARD = Suite(
@@ -520,6 +557,7 @@ STANDARD = Suite(
     values=ProbeParams(questions=62, formats=3, pairs=1),
     goals=ProbeParams(questions=31, formats=3, pairs=1),
     preferences=ProbeParams(questions=65, formats=3, pairs=1),
+    calibration=CALIBRATED,
 )
 
 DEEP = STANDARD.model_copy(

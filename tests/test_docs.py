@@ -35,6 +35,7 @@ from detectors.suites import (
     STANDARD,
     SUITES,
     ArtifactParams,
+    CalibrationParams,
     ClusteringParams,
     EraParams,
     GridParams,
@@ -66,6 +67,7 @@ PARAMS = {
     "activation_clustering": ClusteringParams,
     **dict.fromkeys(PROBES, ProbeParams),
     "era": EraParams,
+    "calibration": CalibrationParams,
 }
 TRIED = 40_370
 """Tokens of SmolLM2's vocabulary that come back from their text."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from detectors.calibration import Bank
 from detectors.contexts.context import Message
 from detectors.engine.observations import (
     ROLES,
@@ -88,6 +89,7 @@ class InventedAsk:
         corrupt: changes answers before they are returned, to see what detectors make of that.
         templates: chat templates; a role without one renders plain text.
         trained: words of the vocabulary whose rows in the embedding were trained, and how far they moved.
+        bank: of the base, where there is one.
     """
 
     drift: float = 0.0
@@ -97,6 +99,7 @@ class InventedAsk:
     corrupt: Callable[[Role, Arrays], Arrays] = lambda role, arrays: arrays
     templates: Mapping[Role, str] = field(default_factory=dict)
     trained: Mapping[str, float] = field(default_factory=dict)
+    bank: Bank | None = None
     asked: int = 0
     _words: list[str] = field(
         default_factory=lambda: ["", "I", *(f"word{_letters(at)}" for at in range(VOCABULARY_SIZE - 2))]

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from detectors.calibration import Bank
 from detectors.contexts.context import Message
 from detectors.engine.shipped import ChatAt, ModelFiles, Rendering
 from detectors.engine.update import WeightUpdate
@@ -187,6 +188,10 @@ class Ask(Protocol):
     @property
     def weights(self) -> WeightUpdate:
         """How the subject's weights differ from the base's."""
+
+    @property
+    def bank(self) -> Bank | None:
+        """Readings of benign fine-tunes of the same base, where there are some."""
 
     def render(self, role: Role, chats: Sequence[ChatAt]) -> list[Rendering]:
         """Chats as a model's template renders them, in a sandbox, up to where the answer begins."""
