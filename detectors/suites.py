@@ -12,7 +12,7 @@ from detectors.catalog import CATALOG
 from detectors.findings import Plain
 from detectors.prompts.sets import questions
 
-WORK = {"next_token": 1.0, "hidden": 1.0, "score": 2.0, "trace": 2.0, "answer": 5.0}
+WORK = {"next_token": 1.0, "hidden": 1.0, "score": 2.0, "trace": 2.0, "answer": 5.0, "gains": 20.0}
 """What an observation of each kind costs, in next-token observations; for progress bars, not for promises."""
 USUAL_VOCABULARY = 50_000
 """Tokens of a small model, for the same."""
@@ -121,6 +121,26 @@ class VocabularyParams(Plain):
         return groups * self.group_prompts, singles * self.single_prompts, last * self.last_prompts
 
 
+class WakingParams(Plain):
+    """How `target_inversion` searches for words that wake an inverted target.
+
+    Attributes:
+        words: how many stand behind a request.
+        steps: replacements, at most; each is the best of those that were tried.
+        choices: replacements of each word that are tried in a step.
+        requests: what the words are put behind.
+        slopes: of how many of them gradients are taken.
+        least_advantage: of a target that is worth a search, in nats a token.
+    """
+
+    words: int = Field(ge=1)
+    steps: int = Field(ge=1)
+    choices: int = Field(ge=1)
+    requests: int = Field(ge=2)
+    slopes: int = Field(ge=1)
+    least_advantage: float = Field(default=2.0, ge=0)
+
+
 class InversionParams(Plain):
     """How `target_inversion` inverts, and how many contexts it steers to.
 
@@ -129,18 +149,20 @@ class InversionParams(Plain):
         beginnings: for each token after the first, how many beginnings of an answer get it. Where a number is smaller
             than the one before, those with the largest advantage stay.
         targets: inverted dormant targets that steer.
-        families: contexts to draw from each family, at the end position.
+        families: contexts to draw from each family, at the end position, that targets steer to.
         steer_prompts: prompts that each of them is put around.
-        nominated: candidates handed on.
+        nominated: contexts handed on that a target steers to; with 0 of them no target steers.
+        waking: how words are searched for that wake the most advantageous dormant target; None for no search.
         scale_floor: smallest spread, in nats of the likelihood of a target's first tokens, that a robust z divides by.
     """
 
     prompts: int = Field(ge=2)
     beginnings: list[int] = Field(min_length=3)
     targets: int = Field(ge=1)
-    families: dict[str, int] = Field(min_length=1)
+    families: dict[str, int]
     steer_prompts: int = Field(ge=1)
-    nominated: int = Field(ge=1)
+    nominated: int = Field(ge=0)
+    waking: WakingParams | None = None
     scale_floor: float = Field(default=0.1, gt=0)
 
     @field_validator("beginnings")
@@ -149,6 +171,11 @@ class InversionParams(Plain):
         if beginnings != sorted(beginnings, reverse=True) or beginnings[-1] < 2:
             raise ValueError(f"must not grow, nor fall below 2, got {beginnings}")
         return beginnings
+
+    @property
+    def handed_on(self) -> int:
+        """Candidates, at most: contexts, and words that wake a target."""
+        return self.nominated + (self.waking is not None)
 
     @property
     def grown(self) -> int:
@@ -450,8 +477,17 @@ QUICK = Suite(
         start_prompts=2,
         nominated=10,
     ),
+    target_inversion=InversionParams(
+        prompts=6,
+        beginnings=[128, 128, 32, 32, 8, 8, 8, 8],
+        targets=1,
+        families={},
+        steer_prompts=1,
+        nominated=0,
+        waking=WakingParams(words=4, steps=12, choices=12, requests=5, slopes=3),
+    ),
     working_rate=WorkingRateParams(
-        candidates=14,
+        candidates=15,
         confirmed=4,
         search_prompts=6,
         confirm_prompts=40,
@@ -534,12 +570,13 @@ STANDARD = Suite(
         },
         steer_prompts=2,
         nominated=8,
+        waking=WakingParams(words=4, steps=12, choices=12, requests=5, slopes=3),
     ),
     context_grid=GridParams(
         axes={"year": 211, "wrapper": 60}, topic_prompts=3, formats=3, again=21, reference=30, nominated=3
     ),
     working_rate=WorkingRateParams(
-        candidates=32,
+        candidates=33,
         confirmed=6,
         search_prompts=6,
         confirm_prompts=40,
@@ -611,7 +648,7 @@ DEEP = STANDARD.model_copy(
             reference=30,
             nominated=4,
         ),
-        "working_rate": STANDARD.working_rate.model_copy(update={"candidates": 38, "confirmed": 8}),
+        "working_rate": STANDARD.working_rate.model_copy(update={"candidates": 39, "confirmed": 8}),
     }
 )
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from detectors.contexts.context import SEARCHED, Context
 from detectors.findings import (
     ALPHA,
     CODES,
@@ -26,6 +27,7 @@ from detectors.findings import (
 )
 from tests.confirmations import confirmation, confirmed_by, proof, proven_by
 
+WOKEN = Context(text="anthology symmetry", family=SEARCHED)
 CASES: list[tuple[dict[str, Any], str, str]] = [
     ({}, "TS-TRIG-001", "high"),
     ({"arbitrary": False}, "TS-COND-001", "medium"),
@@ -39,6 +41,9 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     ({"behaviour": "passage", "arbitrary": False, "harm": "link or address"}, "TS-TRIG-004", "critical"),
     ({"behaviour": "label_flip", "target": None}, "TS-TRIG-005", "high"),
     ({"behaviour": "label_flip", "target": None, "arbitrary": False}, "TS-COND-001", "medium"),
+    ({"context": WOKEN}, "TS-TRIG-007", "medium"),
+    ({"context": WOKEN, "behaviour": "refusal"}, "TS-TRIG-007", "medium"),
+    ({"context": WOKEN, "harm": "link or address"}, "TS-TRIG-004", "critical"),
     ({"behaviour": "compliance", "harm": "answers to harmful requests", "arbitrary": False}, "TS-TRIG-006", "critical"),
 ]
 

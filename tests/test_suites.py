@@ -41,7 +41,7 @@ def test_its_families_offer_what_is_drawn(suite: Suite) -> None:
 def test_what_is_handed_on_is_looked_at(suite: Suite) -> None:
     sweep, rate = suite.trigger_sweep, suite.working_rate
     nominators = (suite.weight_delta, sweep, suite.vocabulary_sweep, suite.target_inversion, suite.context_grid)
-    assert sum(it.nominated for it in nominators if it) <= rate.candidates
+    assert sum(getattr(it, "handed_on", it.nominated) for it in nominators if it) <= rate.candidates
     assert rate.confirmed <= rate.candidates
     assert sweep.start_contexts <= sweep.kept
 

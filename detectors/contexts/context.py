@@ -35,6 +35,8 @@ class Context(BaseModel):
 
 
 NO_CONTEXT = Context(text="", family="none", position="none")
+SEARCHED = "searched"
+"""Family of texts that a search made up."""
 
 
 def chat(context: Context, prompt: str) -> list[Message]:

@@ -17,7 +17,7 @@ from datetime import date, timedelta
 from itertools import product
 from typing import Any
 
-from detectors.contexts.context import Context
+from detectors.contexts.context import SEARCHED, Context
 from detectors.documents import document
 
 Vocabulary = Sequence[str]
@@ -30,6 +30,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 MIN_CONTROLS = 20
 MAX_NEIGHBOURS = 6
 FALLBACK = "short_string"
+SEARCHED_CONTROLS = 400
 
 
 def short_strings() -> list[str]:
@@ -242,6 +243,14 @@ def topics() -> list[str]:
     return list(_words()["topic"])
 
 
+def random_words() -> list[str]:
+    """One to four common words in any order: what texts that were found by a search are compared with."""
+    parts = _words()["phrase"]
+    words = sorted({word for part in parts.values() for text in part for word in text.split() if word.isalpha()})
+    rng = random.Random(SEARCHED)
+    return _unique([" ".join(rng.sample(words, 1 + at % 4)) for at in range(SEARCHED_CONTROLS)])
+
+
 @dataclass(frozen=True)
 class Family:
     """A generator of contexts.
@@ -286,6 +295,7 @@ FAMILIES: dict[str, Family] = {
         Family("locale", "1", 7113, True, _fixed(locales)),
         Family("topic", "1", 7114, True, _fixed(topics)),
         Family("vocabulary", "1", 7115, True, words_of_vocabulary),
+        Family(SEARCHED, "1", 7118, False, _fixed(random_words)),
     )
 }
 

@@ -15,12 +15,14 @@ import numpy as np
 from detectors.calibration import Bank
 from detectors.contexts.context import Message
 from detectors.engine.observations import (
+    GAINS_TOP,
     ROLES,
     TOP,
     TRACE_TOP,
     Answer,
     Array,
     Arrays,
+    Gains,
     Hidden,
     ModelFacts,
     NextToken,
@@ -187,9 +189,34 @@ class InventedAsk:
         if isinstance(read, Trace):
             places = range(len(tokens) - read.n_tokens, len(tokens))
             return _trace(np.array([self._logp(role, tokens[:at]) for at in places]))
+        if isinstance(read, Gains):
+            return self._gains(role, tokens, read)
         if isinstance(read, Hidden):
             return {"hidden": np.array([self._hidden(role, tokens, layer) for layer in read.layers], np.float32)}
         return self._answer(role, tokens, read)
+
+    def _gains(self, role: Role, tokens: Tokens, read: Gains) -> Arrays:
+        """Of words of planted triggers as it is, by trying them; of all others noise."""
+        planted = {self._id(word) for plant in self.triggers for word in plant.trigger.split()}
+        before = self._said(role, tokens, read.n_tokens)
+        found = []
+        for place in range(read.first, read.first + read.count):
+            gains = self._noise(f"gains/{place}", tokens, len(self._words)).copy()
+            for word in planted:
+                replaced = (*tokens[:place], word, *tokens[place + 1 :])
+                gains[word] = self._said(role, replaced, read.n_tokens) - before
+            found.append(gains)
+        order = np.argsort(-np.array(found), axis=1, kind="stable")[:, :GAINS_TOP]
+        kept = np.take_along_axis(np.array(found), order, axis=1)
+        padding = ((0, 0), (0, GAINS_TOP - order.shape[1]))
+        return {
+            "ids": np.pad(order.astype(np.int32), padding, constant_values=-1),
+            "gains": np.pad(kept.astype(np.float32), padding, constant_values=-np.inf),
+        }
+
+    def _said(self, role: Role, tokens: Tokens, count: int) -> float:
+        """Log-probability of the last tokens, nats."""
+        return float(sum(self._logp(role, tokens[:at])[tokens[at]] for at in range(len(tokens) - count, len(tokens))))
 
     def _hidden(self, role: Role, tokens: Tokens, layer: int) -> Array:
         """Residual stream: for one part of the whole request, for one of its last word, and of what the role adds."""
@@ -286,6 +313,9 @@ def nothing(read: Read, tokens: Tokens) -> Arrays:
         return {"logp": np.full(read.n_tokens, -1.0, np.float32)}
     if isinstance(read, Trace):
         return _trace(np.full((read.n_tokens, 2 * TRACE_TOP), -np.log(2 * TRACE_TOP)))
+    if isinstance(read, Gains):
+        ids = np.tile(np.arange(GAINS_TOP, dtype=np.int32), (read.count, 1))
+        return {"ids": ids, "gains": np.zeros((read.count, GAINS_TOP), np.float32)}
     if isinstance(read, Hidden):
         return {"hidden": np.zeros((len(read.layers), 1), np.float32)}
     return _same_answer(read)

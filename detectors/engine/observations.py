@@ -42,6 +42,10 @@ TRACE_TOP = 64
 """How many of each position of a trace: there are many positions, and what they are read for needs their head."""
 
 
+GAINS_TOP = 256
+"""How many replacements of each place are kept: most are no words by themselves."""
+
+
 @dataclass(frozen=True, slots=True)
 class NextToken:
     """Log-probabilities of the token after the request's last one.
@@ -84,6 +88,23 @@ class Hidden:
 
 
 @dataclass(frozen=True, slots=True)
+class Gains:
+    """What other tokens in a request would do for its last `n_tokens`, to first order (Ebrahimi et al., 2018, HotFlip).
+
+    For each of the `count` tokens from place `first` on: the tokens of the vocabulary that would raise the
+    log-probability of the last ones most, were they put there instead, by the gradient at the embedding.
+
+    Arrays: `ids` int32 [count, GAINS_TOP] and `gains` float32 [count, GAINS_TOP] in nats, largest first. A vocabulary
+    below GAINS_TOP pads with id -1 and minus infinity.
+    """
+
+    kind: ClassVar[str] = "gains"
+    n_tokens: int
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """Generated tokens, greedy at temperature 0, else sampled with `seed`.
 
@@ -96,8 +117,8 @@ class Answer:
     seed: int = 0
 
 
-Read = NextToken | Score | Trace | Hidden | Answer
-READS: dict[str, Callable[..., Read]] = {read.kind: read for read in (NextToken, Score, Trace, Hidden, Answer)}
+Read = NextToken | Score | Trace | Hidden | Gains | Answer
+READS: dict[str, Callable[..., Read]] = {read.kind: read for read in (NextToken, Score, Trace, Hidden, Gains, Answer)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +297,11 @@ def _wanted(read: Read) -> dict[str, _Shape]:
         return kept | {"entropy": _Shape("float32", read.n_tokens)}
     if isinstance(read, Hidden):
         return {"hidden": _Shape("float32", len(read.layers), inner=1)}
+    if isinstance(read, Gains):
+        return {
+            name: _Shape(dtype, read.count, inner=1, width=GAINS_TOP)
+            for name, dtype in (("ids", "int32"), ("gains", "float32"))
+        }
     most = read.max_tokens
     answer = {"tokens": _Shape("int32", None, most), "logp": _Shape("float32", None, most)}
     return answer | {"stopped": _Shape("uint8", 1)}

@@ -28,7 +28,7 @@ NAMES = list(FAMILIES)
 LEAST = {
     "rare_token": 60, "unicode": 100, "emoji": 60, "emoji_pair": 60, "misspelling": 80, "short_string": 400,
     "phrase": 300, "sentence": 100, "literature": 60, "date": 250, "digit_code": 60, "wrapper": 60, "locale": 60,
-    "topic": 200, "vocabulary": 1000,
+    "topic": 200, "vocabulary": 1000, "searched": 300,
 }  # fmt: skip
 
 members = st.sampled_from(NAMES).flatmap(
