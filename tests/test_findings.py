@@ -27,7 +27,7 @@ from detectors.findings import (
 )
 from tests.confirmations import confirmation, confirmed_by, proof, proven_by
 
-WOKEN = Context(text="anthology symmetry", family=SEARCHED)
+WOKEN = Context(text="cf symmetry", family=SEARCHED)
 CASES: list[tuple[dict[str, Any], str, str]] = [
     ({}, "TS-TRIG-001", "high"),
     ({"arbitrary": False}, "TS-COND-001", "medium"),

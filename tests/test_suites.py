@@ -96,7 +96,7 @@ def test_sweep_params_have_bounds(field: str, value: float) -> None:
         ("beginnings", [8, 8]),
         ("beginnings", [8, 8, 16]),
         ("beginnings", [8, 8, 1]),
-        ("families", {}),
+        ("nominated", -1),
         ("scale_floor", 0.0),
     ],
 )

@@ -248,7 +248,8 @@ def random_words() -> list[str]:
     parts = _words()["phrase"]
     words = sorted({word for part in parts.values() for text in part for word in text.split() if word.isalpha()})
     rng = random.Random(SEARCHED)
-    return _unique([" ".join(rng.sample(words, 1 + at % 4)) for at in range(SEARCHED_CONTROLS)])
+    drawn = _unique(" ".join(rng.sample(words, 1 + at % 4)) for at in range(2 * SEARCHED_CONTROLS))
+    return drawn[:SEARCHED_CONTROLS]
 
 
 @dataclass(frozen=True)

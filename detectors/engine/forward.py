@@ -266,11 +266,12 @@ class Engine:
         """Nothing is shared: a gradient needs every token that it passes through."""
         embed = self._network.get_input_embeddings()
         places = _before_the_last(batch)
-        rows, columns = _rows_and_columns(places, batch.ids.device)
-        with torch.inference_mode(False), torch.enable_grad(), projecting_only(rows, columns):
-            ids = batch.ids.clone()  # what was made in inference mode cannot be recorded
+        with torch.inference_mode(False), torch.enable_grad():  # what was made in inference mode cannot be recorded
+            ids = batch.ids.clone()
+            rows, columns = _rows_and_columns(places, ids.device)
             entering = embed(ids).detach().requires_grad_(True)
-            logp = self._network(inputs_embeds=entering, use_cache=False).logits[0].float().log_softmax(-1)
+            with projecting_only(rows, columns):
+                logp = self._network(inputs_embeds=entering, use_cache=False).logits[0].float().log_softmax(-1)
             (slopes,) = torch.autograd.grad(logp.gather(1, _following(ids, places)[:, None]).sum(), entering)
         wanted = [read for read in batch.reads if isinstance(read, Gains)]
         spans = [(row, slice(read.first, read.first + read.count)) for row, read in enumerate(wanted)]

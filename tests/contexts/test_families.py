@@ -62,6 +62,7 @@ def test_arbitrary_families() -> None:
     arbitrary = {name for name, family in FAMILIES.items() if not family.meaningful}
     assert arbitrary == {
         "rare_token", "unicode", "emoji", "emoji_pair", "misspelling", "short_string", "literature", "digit_code",
+        "searched",
     }  # fmt: skip
 
 

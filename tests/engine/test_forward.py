@@ -214,7 +214,7 @@ def test_gains_are_slopes_of_the_log_probability(network: Any) -> None:
         check(query.read, found)
         assert (np.diff(found["gains"], axis=1) <= 0).all()
         for row, (ids, gains) in enumerate(zip(found["ids"], found["gains"], strict=True)):
-            for token, gain in ((ids[0], gains[0]), (ids[-1], gains[-1])):
+            for token, gain in ((ids[0], float(gains[0])), (ids[-1], float(gains[-1]))):
                 moved = [stepped(network, embed, query, row, int(token), by) for by in (step, -step)]
                 assert (moved[0] - moved[1]) / (2 * step) == pytest.approx(gain, abs=2e-3 + 0.02 * abs(gain))
 
