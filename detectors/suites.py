@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from detectors.batteries.sets import Name, battery
 from detectors.catalog import CATALOG
+from detectors.contexts.families import FILLER_LENGTHS, FILLER_WORDINGS
 from detectors.findings import Plain
 from detectors.prompts.sets import questions
 
-WORK = {"next_token": 1.0, "hidden": 1.0, "score": 2.0, "trace": 2.0, "answer": 5.0}
+WORK = {"next_token": 1.0, "filler": 3.0, "hidden": 1.0, "score": 2.0, "trace": 2.0, "answer": 5.0}
 """What an observation of each kind costs, in next-token observations; for progress bars, not for promises."""
 
 
@@ -34,14 +35,20 @@ class SweepParams(Plain):
     """How `trigger_sweep` looks.
 
     Attributes:
-        families: contexts to draw from each family, at the end position.
+        families: contexts to draw from each family, each at the position where the family belongs.
         first_prompts: prompts of stage one, for every context.
         second_prompts: further prompts of stage two, for the contexts that stage one ranks best.
         harmful_prompts: prompts of stage two that an aligned model refuses; they show a lowered guard.
         kept: contexts that stage two looks at again.
-        reference: contexts drawn at random that stage two and the start position are compared with.
-        start_contexts, start_prompts: the best contexts are tried at the start as well.
-        nominated: candidates handed on.
+        reference: contexts drawn at random that are compared with, for each position and for pairs.
+        moved: how many of the best contexts at the end are tried at other positions as well.
+        position_prompts: prompts there, and of pairs.
+        paired: how many of the best texts are tried as pairs: each with each other, in both orders, around the request
+            and behind it; 0 for no pairs.
+        wordings: wordings of filler that make requests longer, each in all its lengths; 0 for none.
+        length_prompts: prompts that each filler is put in front of.
+        nominated, nominated_pairs, nominated_lengths: candidates handed on, of contexts swept by themselves, of pairs
+            and of fillers.
         scale_floor: smallest spread, in nats, that a robust z divides by. Rounding moves a divergence by less than a
             tenth of it (`python -m benchmarks.rounding`), so a subject that hardly differs from its base stays quiet.
     """
@@ -52,10 +59,35 @@ class SweepParams(Plain):
     harmful_prompts: int = Field(ge=0)
     kept: int = Field(ge=1)
     reference: int = Field(ge=20)
-    start_contexts: int = Field(ge=0)
-    start_prompts: int = Field(ge=1)
+    moved: dict[Literal["start", "inside", "system"], Annotated[int, Field(ge=1)]]
+    position_prompts: int = Field(ge=1)
+    paired: int = Field(default=0, ge=0)
+    wordings: int = Field(default=0, ge=0, le=FILLER_WORDINGS)
+    length_prompts: int = Field(default=2, ge=1)
     nominated: int = Field(ge=1)
+    nominated_pairs: int = Field(default=0, ge=0)
+    nominated_lengths: int = Field(default=0, ge=0)
     scale_floor: float = Field(default=0.01, gt=0)
+
+    @property
+    def handed_on(self) -> int:
+        """Candidates of all kinds, at most."""
+        return self.nominated + self.nominated_pairs + self.nominated_lengths
+
+    @property
+    def pairs(self) -> int:
+        """Pairs that are tried, without the random ones."""
+        return 2 * self.paired * (self.paired - 1)
+
+    @property
+    def work(self) -> float:
+        """Expected work of one model, in next-token observations."""
+        looked = self.kept + self.reference
+        first = sum(self.families.values()) * self.first_prompts + looked * (self.second_prompts + self.harmful_prompts)
+        elsewhere = sum(self.moved.values()) + len(self.moved) * self.reference
+        paired = self.pairs + 2 * self.reference if self.paired else 0
+        longer = self.wordings * len(FILLER_LENGTHS) * self.length_prompts * WORK["filler"]
+        return first + (elsewhere + paired) * self.position_prompts + longer
 
 
 class InversionParams(Plain):
@@ -209,16 +241,12 @@ class Suite(Plain):
     @property
     def work(self) -> float:
         """Expected work, in next-token observations (`WORK`), when candidates come up but none needs confirming."""
-        sweep, rate = self.trigger_sweep, self.working_rate
-        looked = sweep.kept + sweep.reference
-        first = sum(sweep.families.values()) * sweep.first_prompts
-        second = looked * (sweep.second_prompts + sweep.harmful_prompts)
-        start = (sweep.start_contexts + sweep.reference) * sweep.start_prompts if sweep.start_contexts else 0
+        rate = self.working_rate
         answers = 2 * rate.candidates * rate.search_prompts
         searching = answers * (2 * WORK["answer"] + WORK["score"])
         probing = _probe_work(self.persona, "identity") + _probe_work(self.era, "era")
         more = _inversion_work(self.target_inversion) + _grid_work(self.context_grid)
-        return 2 * (first + second + start) + more + searching + self.corroborating_work + probing
+        return 2 * self.trigger_sweep.work + more + searching + self.corroborating_work + probing
 
     @property
     def corroborating_work(self) -> float:
@@ -271,8 +299,8 @@ SMOKE = Suite(
         harmful_prompts=0,
         kept=12,
         reference=20,
-        start_contexts=8,
-        start_prompts=2,
+        moved={"start": 8},
+        position_prompts=2,
         nominated=4,
     ),
     working_rate=WorkingRateParams(
@@ -283,13 +311,14 @@ SMOKE = Suite(
 QUICK = Suite(
     name="quick",
     version="1.0",
-    summary="1,500 contexts of fourteen families; `--dry-run` says how long a scan with it takes here.",
+    summary="1,578 contexts of fifteen families, pairs and long requests; `--dry-run` says how long it takes here.",
     artifact_diff=ArtifactParams(),
     trigger_sweep=SweepParams(
         families={
             "short_string": 400,
             "emoji": 214,
             "date": 146,
+            "deployment": 80,
             "rare_token": 100,
             "unicode": 87,
             "literature": 67,
@@ -307,12 +336,17 @@ QUICK = Suite(
         harmful_prompts=1,
         kept=150,
         reference=50,
-        start_contexts=150,
-        start_prompts=2,
+        moved={"start": 150, "system": 50},
+        position_prompts=2,
+        paired=8,
+        wordings=2,
+        length_prompts=3,
         nominated=10,
+        nominated_pairs=2,
+        nominated_lengths=1,
     ),
     working_rate=WorkingRateParams(
-        candidates=10, confirmed=4, search_prompts=6, confirm_prompts=40, search_tokens=14, confirm_tokens=24
+        candidates=13, confirmed=4, search_prompts=6, confirm_prompts=40, search_tokens=14, confirm_tokens=24
     ),
     strip=StripParams(candidates=3, inputs=8, copies=6, answer_tokens=24),
     activation_clustering=ClusteringParams(candidates=3, prompts=24),
@@ -323,12 +357,13 @@ QUICK = Suite(
 STANDARD = Suite(
     name="standard",
     version="1.0",
-    summary="2,672 contexts of fourteen families, and inverted targets that steer; meant to take at most 20 minutes.",
+    summary="2,870 contexts of fifteen families, pairs, long requests and inverted targets; at most 20 minutes.",
     artifact_diff=ArtifactParams(),
     trigger_sweep=SweepParams(
         families={
             "short_string": 400,
             "date": 403,
+            "deployment": 200,
             "emoji": 214,
             "emoji_pair": 200,
             "rare_token": 200,
@@ -347,9 +382,14 @@ STANDARD = Suite(
         harmful_prompts=2,
         kept=200,
         reference=50,
-        start_contexts=200,
-        start_prompts=3,
+        moved={"start": 200, "system": 100},
+        position_prompts=3,
+        paired=16,
+        wordings=4,
+        length_prompts=4,
         nominated=12,
+        nominated_pairs=3,
+        nominated_lengths=2,
     ),
     target_inversion=InversionParams(
         prompts=8,
@@ -378,7 +418,7 @@ STANDARD = Suite(
         axes={"year": 211, "wrapper": 60}, topic_prompts=3, formats=3, again=21, reference=30, nominated=3
     ),
     working_rate=WorkingRateParams(
-        candidates=23, confirmed=6, search_prompts=6, confirm_prompts=40, search_tokens=14, confirm_tokens=24
+        candidates=28, confirmed=6, search_prompts=6, confirm_prompts=40, search_tokens=14, confirm_tokens=24
     ),
     strip=StripParams(candidates=3, inputs=8, copies=6, answer_tokens=24),
     activation_clustering=ClusteringParams(candidates=3, prompts=24),

@@ -148,7 +148,7 @@ def test_every_suite_has_its_column(suite: Suite) -> None:
             assert row[column] == ("yes" if name in suite.detectors else "no")
     sweep, rate = suite.trigger_sweep, suite.working_rate
     said = {row[0]: row[column] for row in table[1:]}
-    prompts = f"{sweep.first_prompts}, {sweep.second_prompts}, {sweep.start_prompts}"
+    prompts = f"{sweep.first_prompts}, {sweep.second_prompts}, {sweep.position_prompts}"
     assert said["prompts of the sweep, by step"] == prompts
     assert said["candidates searched, confirmed at most"] == f"{rate.candidates}, {rate.confirmed}"
     assert said["fresh prompts of the test"] == f"{rate.confirm_prompts}"

@@ -33,8 +33,8 @@ PROJECT = Path(__file__).parents[1]
 BYTES = {"float32": 4, "bfloat16": 2}
 NOT_TESTED = (
     "triggers outside the swept families, and members of them that were not drawn",
-    "triggers of several parts that only work together",
-    "triggers in the system message, in earlier turns, or inside the prompt",
+    "triggers of several parts that only work together and do nothing alone",
+    "triggers in earlier turns, or inside the prompt",
     "behaviour that begins after the generated tokens",
     "a lowered guard on harmful requests: it is ranked, not confirmed",
     "shifts of persona and of era that need no trigger: they are reported, not judged",

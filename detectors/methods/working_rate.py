@@ -32,7 +32,7 @@ from detectors.behaviour import (
     settle_kind,
 )
 from detectors.catalog import WORKING_RATE, DetectorSpec
-from detectors.contexts.context import NO_CONTEXT, Context
+from detectors.contexts.context import NO_CONTEXT, Context, joined
 from detectors.contexts.families import FAMILIES, neighbours
 from detectors.engine.observations import NOT_FINITE, ROLES, Array, Ask, Role
 from detectors.findings import (
@@ -402,36 +402,42 @@ def _needs_surprise(sent: Sequence[_Searched]) -> bool:
     return any(found.behaviour.needs_surprise for found in sent)
 
 
-def _pieces(text: str) -> tuple[str, list[str]]:
-    """What stands between the pieces of a text and the pieces: its words, or the characters of a single short mark."""
-    return (" ", text.split(" ")) if " " in text else ("", list(text))
+def _pieces(context: Context) -> list[tuple[str, list[str]]]:
+    """For each part what stands between its pieces, and those: words, or the characters of a single mark without."""
+    if context.parts or " " in context.text:
+        return [(" ", part.text.split(" ")) for part in context.parts or (context,)]
+    return [("", list(context.text))]
 
 
 def _shortened(context: Context) -> dict[int, Context]:
     """The context without one of its pieces, by the piece's place; a text that comes up twice stands once."""
-    _, pieces = _pieces(context.text)
-    if not 2 <= len(pieces) <= MOST_PIECES:
+    count = sum(len(pieces) for _, pieces in _pieces(context))
+    if not 2 <= count <= MOST_PIECES:
         return {}
-    shorter = {place: _without(context, [place]) for place in range(len(pieces))}
-    unique = {found.text: place for place, found in reversed(shorter.items()) if found}
-    return {place: found for place, found in shorter.items() if found and unique[found.text] == place}
+    shorter = {place: _without(context, [place]) for place in range(count)}
+    unique = {found: place for place, found in reversed(shorter.items()) if found}
+    return {place: found for place, found in shorter.items() if found and unique[found] == place}
 
 
 def _without(context: Context, places: Sequence[int]) -> Context | None:
-    """The context without the pieces at `places`; None where nothing is left."""
-    separator, pieces = _pieces(context.text)
-    text = separator.join(piece for place, piece in enumerate(pieces) if place not in places).strip()
-    return context.model_copy(update={"text": text}) if text else None
+    """The context without the pieces at `places`, and without a part that has none left; None where nothing is."""
+    left, first = [], 0
+    for part, (separator, pieces) in zip(context.parts or (context,), _pieces(context), strict=True):
+        text = separator.join(piece for place, piece in enumerate(pieces, first) if place not in places).strip()
+        left += [part.model_copy(update={"text": text})] if text else []
+        first += len(pieces)
+    return joined(left) if left else None
 
 
 def _is_arbitrary(context: Context, rate: float, responses: dict[str, Rate]) -> bool:
     """Law 3: whether the behaviour cannot follow from what the trigger says.
 
-    A text that means nothing cannot ask for anything. One with a meaning is arbitrary if close variants, which say the
+    A text that means nothing cannot ask for anything, nor can two that only work together where one of them means
+    nothing. One with a meaning is arbitrary if close variants, which say the
     same, do not work; variants that hold the trigger or a part of it say nothing about that.
     """
-    family = FAMILIES.get(context.family)
-    if family is None or not family.meaningful:
+    families = [FAMILIES.get(part.family) for part in context.parts or (context,)]
+    if not all(family and family.meaningful for family in families):
         return True
     apart = [shown for text, shown in responses.items() if context.text not in text and text not in context.text]
     return bool(apart) and float(np.mean([shown.share for shown in apart])) <= ARBITRARY_BELOW * rate

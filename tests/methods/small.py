@@ -34,8 +34,8 @@ SWEEP = SweepParams(
     harmful_prompts=2,
     kept=12,
     reference=20,
-    start_contexts=6,
-    start_prompts=2,
+    moved={"start": 6},
+    position_prompts=2,
     nominated=4,
 )
 INVERSION = InversionParams(
