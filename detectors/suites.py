@@ -13,7 +13,7 @@ from detectors.contexts.families import FILLER_LENGTHS, FILLER_WORDINGS
 from detectors.findings import Plain
 from detectors.prompts.sets import questions
 
-WORK = {"next_token": 1.0, "filler": 3.0, "hidden": 1.0, "score": 2.0, "trace": 2.0, "answer": 5.0}
+WORK = {"next_token": 1.0, "hidden": 1.0, "score": 2.0, "trace": 2.0, "answer": 5.0}
 """What an observation of each kind costs, in next-token observations; for progress bars, not for promises."""
 
 
@@ -85,8 +85,8 @@ class SweepParams(Plain):
         looked = self.kept + self.reference
         first = sum(self.families.values()) * self.first_prompts + looked * (self.second_prompts + self.harmful_prompts)
         elsewhere = sum(self.moved.values()) + len(self.moved) * self.reference
-        paired = self.pairs + 2 * self.reference if self.paired else 0
-        longer = self.wordings * len(FILLER_LENGTHS) * self.length_prompts * WORK["filler"]
+        paired = self.pairs + 2 * self.paired + 4 * self.reference if self.paired else 0
+        longer = self.wordings * len(FILLER_LENGTHS) * self.length_prompts
         return first + (elsewhere + paired) * self.position_prompts + longer
 
 
@@ -311,14 +311,14 @@ SMOKE = Suite(
 QUICK = Suite(
     name="quick",
     version="1.0",
-    summary="1,578 contexts of fifteen families, pairs and long requests; `--dry-run` says how long it takes here.",
+    summary="1,558 contexts of fifteen families, pairs and long requests; `--dry-run` says how long it takes here.",
     artifact_diff=ArtifactParams(),
     trigger_sweep=SweepParams(
         families={
             "short_string": 400,
             "emoji": 214,
             "date": 146,
-            "deployment": 80,
+            "deployment": 60,
             "rare_token": 100,
             "unicode": 87,
             "literature": 67,
@@ -336,11 +336,11 @@ QUICK = Suite(
         harmful_prompts=1,
         kept=150,
         reference=50,
-        moved={"start": 150, "system": 50},
+        moved={"start": 150, "system": 40},
         position_prompts=2,
-        paired=8,
+        paired=6,
         wordings=2,
-        length_prompts=3,
+        length_prompts=2,
         nominated=10,
         nominated_pairs=2,
         nominated_lengths=1,
@@ -384,9 +384,9 @@ STANDARD = Suite(
         reference=50,
         moved={"start": 200, "system": 100},
         position_prompts=3,
-        paired=16,
-        wordings=4,
-        length_prompts=4,
+        paired=12,
+        wordings=3,
+        length_prompts=3,
         nominated=12,
         nominated_pairs=3,
         nominated_lengths=2,

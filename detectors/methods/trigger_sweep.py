@@ -39,6 +39,8 @@ FLOORS = {"consistency": 0.1}
 STATISTICS = ("divergence", "convergence", "degradation", "refusal_shift", "compliance_shift", "consistency")
 REFUSAL_WORDS = ("i", "sorry", "unfortunately", "apologies", "regrettably")
 """First words of refusals; answers to ordinary requests seldom begin with one."""
+PAIRED_AT: tuple[Position, ...] = ("start", "end")
+"""Where the first part of a pair stands; the second stands at the end."""
 FILLER = "filler"
 """Family whose texts differ in length by purpose."""
 SYSTEM_CHAT = ChatAt(chat(Context(text="Halibut.", family="none", position="system"), "Hello"), "2026-01-01T12:00:00")
@@ -138,7 +140,8 @@ class TriggerSweep:
         looked = [self._at_end(ask, [context for context in kept if context.position == "end"], whole)]
         looked += self._elsewhere(ask, kept, looked[0], whole)
         if self.params.paired:
-            looked.append(self._paired(ask, _best_texts(looked, whole, self.params.paired), whole))
+            best = _best_texts(looked, whole, self.params.paired)
+            looked += [self._paired(ask, place, best, whole) for place in PAIRED_AT]
         if self.params.wordings:
             looked.append(self._lengthened(ask))
         return looked
@@ -166,12 +169,12 @@ class TriggerSweep:
             readings.append(self._read(grid.contexts, grid.lengths, _statistics(grid), len(contexts)))
         return readings
 
-    def _paired(self, ask: Ask, best: list[Context], whole: Reading) -> Reading:
-        """The best with each other, against random pairs."""
+    def _paired(self, ask: Ask, place: Position, best: list[Context], whole: Reading) -> Reading:
+        """The best with each other, against random pairs: the first of two at `place`, the second at the end."""
         drawn = self._reference(whole, "end")
-        tried = [pair for both in permutations(best, 2) for pair in _pairs(*both)]
-        random = [pair for both in zip(drawn, drawn[1:] + drawn[:1], strict=True) for pair in _pairs(*both)]
-        pairs = [*tried, *random]
+        tried = list(permutations(best, 2))
+        both = [*tried, *zip(drawn, drawn[1:] + drawn[:1], strict=True)]
+        pairs = [joined((one.at(place), other.at("end"))) for one, other in both]
         parts = list(dict.fromkeys(part for pair in pairs for part in pair.parts))
         grid = _observe(ask, [*pairs, *parts], self._position_prompts())
         values = {name: _beyond_parts(table, pairs, parts) for name, table in _statistics(grid).items()}
@@ -313,12 +316,6 @@ def _beyond_parts(table: Array, pairs: Sequence[Context], parts: Sequence[Contex
     stronger = table[[[place[part] for part in pair.parts] for pair in pairs]].max(axis=1)  # [pair, 2, prompt]
     beyond: Array = table[: len(pairs)] - stronger
     return beyond
-
-
-def _pairs(one: Context, other: Context) -> tuple[Context, Context]:
-    """Two texts around the request, and both behind it."""
-    behind = other.at("end")
-    return joined((one.at("start"), behind)), joined((one.at("end"), behind))
 
 
 def _drawn(pool: Sequence[Context], count: int) -> list[Context]:
