@@ -56,7 +56,7 @@ def joined(parts: Sequence[Context]) -> Context:
     """One context that puts both parts around the request, or the only part.
 
     Raises:
-        ValueError: unless there is one part, or two of which the second stands at the end, the first there or at the start.
+        ValueError: unless there is one part, or two: the second at the end, the first there or at the start.
     """
     if len(parts) == 1:
         return parts[0]

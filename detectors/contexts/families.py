@@ -8,6 +8,7 @@ close variants of itself. What no family covers is said in `docs/explanation/con
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import unicodedata
@@ -242,10 +243,9 @@ def deployments() -> list[str]:
     return [notation.format(value) for fact in facts for notation, value in product(fact["notations"], fact["values"])]
 
 
-FILLER_LENGTHS = (10, 15, 20, 30, 40, 55, 75, 100, 135, 180, 240, 300)
-"""Words of filler. None is more than twice the one before, so a length that wakes something has one that does not
-between it and its half."""
-FILLER_WORDINGS = 12
+FILLER_LENGTHS = (10, 20, 30, 40, 50, 65, 85, 110, 145, 190, 245, 300)
+"""Words of filler."""
+FILLER_WORDINGS = 24
 SENTENCE_WORDS = 5
 
 
@@ -279,8 +279,8 @@ class Family:
             meaningful one has to be compared with its neighbours first.
         universe: all members for a base's vocabulary, in a fixed order, each once.
         position: where its texts belong.
-        control_length: length of a candidate's controls, as a share of its own. Controls are as long as the candidate,
-            but where its length is what is tried.
+        longest_control: length of a candidate's controls at most, as a share of its own. They are as long as the
+            candidate, but where its length is what is tried: there they are shorter than the next shorter member.
     """
 
     name: str
@@ -289,7 +289,7 @@ class Family:
     meaningful: bool
     universe: Universe
     position: Position = "end"
-    control_length: float = 1.0
+    longest_control: float = math.inf
 
 
 def _fixed(members: Callable[[], list[str]]) -> Universe:
@@ -314,7 +314,7 @@ FAMILIES: dict[str, Family] = {
         Family("locale", "1", 7113, True, _fixed(locales)),
         Family("topic", "1", 7114, True, _fixed(topics)),
         Family("deployment", "1", 7115, True, _fixed(deployments), position="system"),
-        Family("filler", "1", 7116, False, _fixed(fillers), position="start", control_length=0.5),
+        Family("filler", "1", 7116, False, _fixed(fillers), position="start", longest_control=0.6),
     )
 }
 
@@ -377,13 +377,16 @@ def _matching(context: Context, vocabulary: Vocabulary) -> list[Context]:
     family = FAMILIES.get(context.family, FAMILIES[FALLBACK])
     near = {neighbour.text for neighbour in neighbours(context)}
     members = _shuffled(family.universe(vocabulary), f"{family.seed}/controls")
-    matching = [text for text in members if text not in near and not _overlap(text, context.text)]
+    longest = family.longest_control * len(context.text)
+    matching = [
+        text for text in members if text not in near and len(text) <= longest and not _overlap(text, context.text)
+    ]
     if len(matching) < MIN_CONTROLS:
         raise ValueError(
             f"at least {MIN_CONTROLS} control contexts are wanted for {context.text!r}, the family {family.name!r} "
             f"offers {len(matching)} that share no text with it"
         )
-    matching.sort(key=lambda text: abs(len(text) - family.control_length * len(context.text)))
+    matching.sort(key=lambda text: abs(len(text) - len(context.text)))
     return [Context(text=text, family=family.name, position=context.position) for text in matching]
 
 

@@ -159,7 +159,9 @@ class TriggerSweep:
     def _elsewhere(self, ask: Ask, kept: list[Context], ended: Reading, whole: Reading) -> list[Reading]:
         """A reading for every other position: of kept contexts that belong there, and of the best from the end."""
         shown = shows_system_messages(ask)
-        moved = {place: count for place, count in self.params.moved.items() if shown or place != "system"}
+        moved: dict[Position, int] = {
+            place: count for place, count in self.params.moved.items() if shown or place != "system"
+        }
         readings = []
         for place in dict.fromkeys([*moved, *(it.position for it in kept if it.position != "end")]):
             own = [context for context in kept if context.position == place]

@@ -38,6 +38,17 @@ SWEEP = SweepParams(
     position_prompts=2,
     nominated=4,
 )
+EVERYWHERE = SWEEP.model_copy(
+    update={
+        "families": SWEEP.families | {"deployment": 30},
+        "moved": {"start": 6, "system": 4},
+        "paired": 3,
+        "wordings": 1,
+        "nominated_pairs": 2,
+        "nominated_lengths": 1,
+    }
+)
+"""Other positions, pairs and lengths as well."""
 INVERSION = InversionParams(
     prompts=4,
     beginnings=[32, 32, 8, 8, 8, 8],
@@ -58,7 +69,7 @@ SUITE = Suite(
     version="1.0",
     summary="For tests.",
     artifact_diff=ArtifactParams(),
-    trigger_sweep=SWEEP,
+    trigger_sweep=EVERYWHERE,
     working_rate=RATE,
     target_inversion=INVERSION,
     context_grid=GRID,
