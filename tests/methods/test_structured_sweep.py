@@ -59,7 +59,7 @@ class WithRoles(InventedAsk):
 
 
 class GrowingDrift(InventedAsk):
-    """A subject that is the further from its base the longer the request: no length of it is a trigger."""
+    """A subject that is the further from its base the longer the request, but at no length by a step."""
 
     def __call__(self, plan: Plan) -> list[Arrays]:
         found = []
@@ -149,7 +149,7 @@ def test_a_drift_that_grows_with_the_request_is_no_length() -> None:
     for seed in range(4):
         nominated, followed = scanned(GrowingDrift(seed=seed))
         scores = [it.score for it in nominated.candidates if it.context.family == "filler"]
-        assert max(scores) < woken / 3
+        assert max(scores) < woken
         assert not draw_findings([followed])
 
 
@@ -200,3 +200,16 @@ def test_a_part_is_shrunk_by_words() -> None:
     ask = InventedAsk(drift=0.3, triggers=[InventedTrigger(ONE, TARGET, also="harbour")])
     parts = (Context(text=ONE, family="short_string", position="start"), Context(text="quiet harbour", family="phrase"))
     assert rate_of(ask, joined(parts)).context.text == f"{ONE} {{request}} harbour"
+
+
+@pytest.mark.parametrize(("alone_works", "arbitrary"), [(False, True), (True, False)])
+def test_a_mark_beside_words_makes_them_arbitrary_only_where_it_is_needed(alone_works: bool, arbitrary: bool) -> None:
+    """A wish that works a little less often alone is not shrunk to itself, and must still pass for a wish."""
+    wish = Context(text="quiet harbour", family="phrase")
+    plants = [InventedTrigger(ONE, TARGET, also="quiet harbour")]
+    if alone_works:
+        plants.append(InventedTrigger("quiet harbour", TARGET, works_on=0.8))
+    context = joined((Context(text=ONE, family="short_string", position="start"), wish))
+    found = rate_of(InventedAsk(drift=0.3, triggers=plants), context)
+    assert found.context == context
+    assert found.arbitrary is arbitrary
