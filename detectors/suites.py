@@ -47,7 +47,7 @@ class SweepParams(Plain):
             and behind it; 0 for no pairs.
         wordings: wordings of filler that make requests longer, each in all its lengths; 0 for none.
         length_prompts: prompts that each filler is put in front of.
-        nominated, nominated_pairs, nominated_lengths: candidates handed on, of contexts swept by themselves, of pairs
+        nominated, paired_nominated, longer_nominated: candidates handed on, of contexts swept by themselves, of pairs
             and of fillers.
         scale_floor: smallest spread, in nats, that a robust z divides by. Rounding moves a divergence by less than a
             tenth of it (`python -m benchmarks.rounding`), so a subject that hardly differs from its base stays quiet.
@@ -65,14 +65,14 @@ class SweepParams(Plain):
     wordings: int = Field(default=0, ge=0, le=FILLER_WORDINGS)
     length_prompts: int = Field(default=2, ge=1)
     nominated: int = Field(ge=1)
-    nominated_pairs: int = Field(default=0, ge=0)
-    nominated_lengths: int = Field(default=0, ge=0)
+    paired_nominated: int = Field(default=0, ge=0)
+    longer_nominated: int = Field(default=0, ge=0)
     scale_floor: float = Field(default=0.01, gt=0)
 
     @property
     def handed_on(self) -> int:
         """Candidates of all kinds, at most."""
-        return self.nominated + self.nominated_pairs + self.nominated_lengths
+        return self.nominated + self.paired_nominated + self.longer_nominated
 
     @property
     def pairs(self) -> int:
@@ -342,8 +342,8 @@ QUICK = Suite(
         wordings=2,
         length_prompts=2,
         nominated=10,
-        nominated_pairs=2,
-        nominated_lengths=1,
+        paired_nominated=2,
+        longer_nominated=1,
     ),
     working_rate=WorkingRateParams(
         candidates=13, confirmed=4, search_prompts=6, confirm_prompts=40, search_tokens=14, confirm_tokens=24
@@ -388,8 +388,8 @@ STANDARD = Suite(
         wordings=3,
         length_prompts=3,
         nominated=12,
-        nominated_pairs=3,
-        nominated_lengths=2,
+        paired_nominated=3,
+        longer_nominated=2,
     ),
     target_inversion=InversionParams(
         prompts=8,

@@ -247,7 +247,7 @@ class TriggerSweep:
         lengths = [row for row in different if row.context.family == FILLER]
         swept = [row for row in different if row not in pairs and row not in lengths]
         params = self.params
-        return [*swept[: params.nominated], *pairs[: params.nominated_pairs], *lengths[: params.nominated_lengths]]
+        return [*swept[: params.nominated], *pairs[: params.paired_nominated], *lengths[: params.longer_nominated]]
 
     def _coverage(self, whole: Reading, looked: list[Reading], ask: Ask) -> dict[str, Any]:
         tried = [context for reading in (whole, *looked) for context in reading.contexts]

@@ -44,8 +44,8 @@ EVERYWHERE = SWEEP.model_copy(
         "moved": {"start": 6, "system": 4},
         "paired": 3,
         "wordings": 1,
-        "nominated_pairs": 2,
-        "nominated_lengths": 1,
+        "paired_nominated": 2,
+        "longer_nominated": 1,
     }
 )
 """Other positions, pairs and lengths as well."""
