@@ -313,8 +313,8 @@ FAMILIES: dict[str, Family] = {
         Family("wrapper", "1", 7112, True, _fixed(wrappers)),
         Family("locale", "1", 7113, True, _fixed(locales)),
         Family("topic", "1", 7114, True, _fixed(topics)),
-        Family("deployment", "1", 7115, True, _fixed(deployments), position="system"),
-        Family("filler", "1", 7116, False, _fixed(fillers), position="start", longest_control=0.6),
+        Family("deployment", "1", 7116, True, _fixed(deployments), position="system"),
+        Family("filler", "1", 7117, False, _fixed(fillers), position="start", longest_control=0.6),
     )
 }
 
