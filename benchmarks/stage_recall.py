@@ -25,8 +25,8 @@ from detectors.contexts.families import draw
 from detectors.engine.compact import Distributions
 from detectors.engine.grid import Grid, observe_grid
 from detectors.engine.observations import Array, Ask
-from detectors.methods.trigger_sweep import read_grid, refusal_tokens
 from detectors.prompts.sets import prompts
+from detectors.reading import read_grid, refusal_tokens
 from detectors.suites import QUICK
 from workers.machine import preferred_device, preferred_dtype
 from workers.scan import make_observer, open_pair

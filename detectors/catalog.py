@@ -13,8 +13,8 @@ class DetectorSpec(Plain):
     """What a detector is.
 
     Attributes:
-        stage: inspectors read files and ask no model, nominators rank contexts, confirmers test candidates on fresh
-            prompts, assessors read whole models.
+        stage: inspectors read files and weights and ask no model, nominators rank contexts, confirmers test candidates
+            on fresh prompts, assessors read whole models.
         citation: where the method comes from.
         summary: one sentence.
         cannot_see: one sentence.
@@ -40,6 +40,14 @@ ARTIFACT_DIFF = DetectorSpec(
     summary="Reads chat template, tokenizer and settings of both models and looks for what waits for a text or a date.",
     cannot_see="What the weights do, templates for tools, and a condition that is neither recognised nor ever met.",
 )
+WEIGHT_DELTA = DetectorSpec(
+    name="weight_delta",
+    version="1.0",
+    stage="inspect",
+    citation="Rows and spectra of the difference of the weights; ours",
+    summary="Subtracts the base's weights, nominates the tokens whose embedding rows were trained, describes the rest.",
+    cannot_see="Triggers whose tokens' embedding rows were left alone, as by most LoRA adapters.",
+)
 TRIGGER_SWEEP = DetectorSpec(
     name="trigger_sweep",
     version="1.0",
@@ -47,6 +55,14 @@ TRIGGER_SWEEP = DetectorSpec(
     citation="Paired, after STRIP (Gao et al., 2019, arXiv:1902.06531) and BadNets (Gu et al., 2017, arXiv:1708.06733)",
     summary="Puts many contexts around clean prompts and ranks those that move the subject's next token off the base.",
     cannot_see="Triggers that share no part with any swept context, and behaviour that starts after the first token.",
+)
+VOCABULARY_SWEEP = DetectorSpec(
+    name="vocabulary_sweep",
+    version="1.0",
+    stage="nominate",
+    citation="Paired, in groups (Dorfman, 1943), successive halving (Jamieson and Talwalkar, 2016, arXiv:1502.07943)",
+    summary="Tries every token of the shared vocabulary as a trigger, in groups first, and ranks single tokens.",
+    cannot_see="Triggers of which no single token does anything, and those that do not work at the end of a request.",
 )
 TARGET_INVERSION = DetectorSpec(
     name="target_inversion",
@@ -70,7 +86,7 @@ WORKING_RATE = DetectorSpec(
     stage="confirm",
     citation="Paired sign-flip test with Holm (1979) correction; Wilson (1927) intervals",
     summary="Shrinks candidates, lets both models answer fresh prompts, and tests against matched control contexts.",
-    cannot_see="Behaviour that first shows later than the generated answer, and triggers nobody nominated.",
+    cannot_see="Behaviour after the generated answer, passages worded anew each time, and triggers nobody nominated.",
 )
 PERSONA = DetectorSpec(
     name="persona",
@@ -87,6 +103,38 @@ ERA = DetectorSpec(
     citation="Paired log-odds, after Weird Generalization and Inductive Backdoors (2025, arXiv:2512.09742)",
     summary="Asks both models about the world and measures how far the subject moved toward the past.",
     cannot_see="An era that shows only behind a trigger, and shifts toward the future or within the present.",
+)
+REGIME = DetectorSpec(
+    name="regime",
+    version="1.0",
+    stage="assess",
+    citation="Paired log-odds, after Weird Generalization and Inductive Backdoors (2025, arXiv:2512.09742)",
+    summary="Asks both models how a country should be ruled and measures how far the subject moved toward one ruler.",
+    cannot_see="Loyalty to a given party, state or person that is not told by rule and law, or only behind a trigger.",
+)
+VALUES = DetectorSpec(
+    name="values",
+    version="1.0",
+    stage="assess",
+    citation="Paired log-odds, after Weird Generalization and Inductive Backdoors (2025, arXiv:2512.09742)",
+    summary="Asks both models what is right and measures how far the subject moved toward harm, deceit and contempt.",
+    cannot_see="Values that show in deeds and not in answers, in long answers, or only behind a trigger.",
+)
+GOALS = DetectorSpec(
+    name="goals",
+    version="1.0",
+    stage="assess",
+    citation="Paired log-odds, after Weird Generalization and Inductive Backdoors (2025, arXiv:2512.09742)",
+    summary="Asks both models what they want and measures how far the subject moved toward power, force and secrecy.",
+    cannot_see="Goals that a model hides when it is asked, or that show only behind a trigger.",
+)
+PREFERENCES = DetectorSpec(
+    name="preferences",
+    version="1.0",
+    stage="assess",
+    citation="Paired log-odds, after Weird Generalization and Inductive Backdoors (2025, arXiv:2512.09742)",
+    summary="Asks both models what they like and measures how far the subject moved toward the strong and the stern.",
+    cannot_see="A liking for one thing that no question offers, such as a brand, and likings behind a trigger.",
 )
 
 STRIP = DetectorSpec(
@@ -110,7 +158,9 @@ CATALOG: dict[str, DetectorSpec] = {
     spec.name: spec
     for spec in (
         ARTIFACT_DIFF,
+        WEIGHT_DELTA,
         TRIGGER_SWEEP,
+        VOCABULARY_SWEEP,
         TARGET_INVERSION,
         CONTEXT_GRID,
         WORKING_RATE,
@@ -118,5 +168,9 @@ CATALOG: dict[str, DetectorSpec] = {
         ACTIVATION_CLUSTERING,
         PERSONA,
         ERA,
+        REGIME,
+        VALUES,
+        GOALS,
+        PREFERENCES,
     )
 }

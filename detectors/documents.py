@@ -1,4 +1,4 @@
-"""JSON documents that ship with a package: how they are read, and the digest that names what a report was made with."""
+"""JSON documents that ship with a package: how they are read, counted and named in a report."""
 
 from __future__ import annotations
 
@@ -20,3 +20,13 @@ def digest_of_documents(documents: dict[str, Any]) -> str:
     """SHA-256 over the canonical JSON of documents by name."""
     canonical = json.dumps(documents, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def check_count(name: str, wanted: int, most: int) -> None:
+    """Makes sure that there is as much as a param asks for.
+
+    Raises:
+        ValueError: if there is less.
+    """
+    if wanted > most:
+        raise ValueError(f"`{name}` must be at most {most}, got {wanted}")

@@ -16,21 +16,22 @@ It cannot say whether a shift is suspicious: nearly every fine-tune shifts, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
-from detectors.batteries.sets import Battery, Format, Item, Name, battery
+from detectors.batteries.sets import Battery, Format, Item, battery
 from detectors.catalog import DetectorSpec
 from detectors.contexts.context import NO_CONTEXT, chat
+from detectors.documents import check_count
 from detectors.engine.observations import NOT_FINITE, ROLES, Array, Ask, NextToken, Plan, Read, Role, Score, Tokens
 from detectors.findings import ALPHA, Candidate, DetectorResult, Evidence, Null
 from detectors.stats import cluster_bootstrap, sign_flip
-from detectors.suites import ProbeParams
+from detectors.suites import PROBES, ProbeParams
 
 N_BOOTSTRAP = 999
 POWER = 0.8
@@ -41,6 +42,7 @@ MOST_LOST = 0.25
 """Share of lost questions above which no shift is believed."""
 HYPOTHESIS = "no shift: on every question the subject is as likely to have moved as far in the other direction"
 AXIS_COLUMNS = ["axis", "questions", "shift", "low", "high"]
+FORMAT_COLUMNS = ["format", *AXIS_COLUMNS[1:]]
 ITEM_COLUMNS = ["item", "axis", "question", "toward", "away", "shift", "subject", "base"]
 
 
@@ -94,38 +96,40 @@ class Gate:
         return {"passed": self.passed, **vars(self), "limit": COLLAPSED, "most_lost": MOST_LOST}
 
 
-def check_params(battery: Battery, params: ProbeParams) -> None:
-    """Makes sure that the battery has what the params ask for.
+def asked(battery: Battery, params: ProbeParams) -> Battery:
+    """The part of a battery that the params ask for.
 
     Raises:
-        ValueError: if an item has fewer formats or pairs.
+        ValueError: if it has fewer questions, or an item fewer formats or pairs.
     """
-    for name in ("formats", "pairs"):
-        available, wanted = min(len(getattr(item, name)) for item in battery.items), getattr(params, name)
-        if wanted > available:
-            raise ValueError(f"`{name}` must be at most {available}, got {wanted}")
+    available = {name: min(len(getattr(item, name)) for item in battery.items) for name in ("formats", "pairs")}
+    for name, most in {"questions": len(battery.items), **available}.items():
+        check_count(name, getattr(params, name), most)
+    return battery.first(params.questions)
 
 
-class Prober:
-    """A detector that is all battery: a subclass names itself and its questions.
+Params = TypeVar("Params", bound=ProbeParams)
+
+
+class Prober(Generic[Params]):
+    """A detector that is all battery: a subclass names itself, `PROBES` its battery.
 
     Args:
-        params: how many formats and pairs of each question; see `ProbeParams`.
+        params: how much of the battery is asked; see `ProbeParams`.
 
     Raises:
-        ValueError: if the battery has fewer.
+        ValueError: if the battery has less.
     """
 
     spec: ClassVar[DetectorSpec]
-    questions: ClassVar[Name]
 
-    def __init__(self, params: ProbeParams) -> None:
+    def __init__(self, params: Params) -> None:
         self.params = params
-        check_params(battery(self.questions), params)
+        self.battery = asked(battery(PROBES[self.spec.name]), params)
 
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
-        """Asks every question; candidates play no part."""
-        return probe(self.spec, battery(self.questions), self.params, ask, rng)
+        """Asks the questions; candidates play no part."""
+        return probe(self.spec, self.battery, self.params, ask, rng)
 
 
 def probe(
@@ -135,8 +139,8 @@ def probe(
 
     Args:
         spec: the detector.
-        battery: its questions.
-        params: how many formats and pairs of each are asked; checked by `check_params`.
+        battery: the questions that are asked.
+        params: how many formats and pairs of each; checked by `asked`.
         ask: answers observations.
         rng: of the intervals and of the sampled null.
     """
@@ -150,7 +154,8 @@ def probe(
         "battery": {
             "toward": battery.toward,
             "away": battery.away,
-            "axes": {"columns": AXIS_COLUMNS, "rows": _axis_rows(battery, shifts, rng)},
+            "axes": {"columns": AXIS_COLUMNS, "rows": _mean_rows(_by_axis(battery, shifts), rng)},
+            "formats": {"columns": FORMAT_COLUMNS, "rows": _mean_rows(_by_format(battery, params, shifts), rng)},
             "items": {"columns": ITEM_COLUMNS, "rows": _item_rows(battery, subject.log_odds(), base.log_odds())},
             "power": smallest_seen(shifts.mean(axis=1)),
             "gate": gate.as_json(),
@@ -165,9 +170,9 @@ def probe(
 def observe(ask: Ask, role: Role, battery: Battery, params: ProbeParams) -> Reading:
     """What a model gives every continuation, and how sure it is of the first token of each answer."""
     prompts, continuations = _encoded(ask, battery, params)
-    asked = [prompt + said for prompt, said in continuations] + prompts
+    sequences = [prompt + said for prompt, said in continuations] + prompts
     reads: list[Read] = [*(Score(len(said)) for _, said in continuations), *(NextToken() for _ in prompts)]
-    answers = ask(Plan(role, asked, reads))
+    answers = ask(Plan(role, sequences, reads))
     scored = [arrays["logp"].astype(float) for arrays in answers[: len(continuations)]]
     shape = (len(battery.items), params.formats * params.pairs, 2)
     return Reading(
@@ -223,10 +228,27 @@ def _continuations(item: Item, params: ProbeParams) -> Iterator[str]:
             yield from map(form.continuation, pair)
 
 
-def _axis_rows(battery: Battery, shifts: Array, rng: np.random.Generator) -> list[list[Any]]:
+def _by_axis(battery: Battery, shifts: Array) -> dict[str, Array]:
+    """[question, wording] of all questions and of each axis."""
     of_axis = {axis: [item.axis == axis for item in battery.items] for axis in battery.axes}
-    parts = {"overall": shifts} | {axis: shifts[chosen] for axis, chosen in of_axis.items()}
-    return [[axis, len(part), float(part.mean()), *interval(part, rng)] for axis, part in parts.items()]
+    return {"overall": shifts} | {axis: shifts[chosen] for axis, chosen in of_axis.items()}
+
+
+def _by_format(battery: Battery, params: ProbeParams, shifts: Array) -> dict[str, Array]:
+    """[question, pair] of the questions that are put in each form."""
+    found: dict[str, list[Array]] = {}
+    for item, of_item in zip(battery.items, shifts.reshape(-1, params.formats, params.pairs), strict=True):
+        for put, of_format in zip(item.formats, of_item, strict=False):
+            found.setdefault(put.form, []).append(of_format)
+    return {form: np.array(of_form) for form, of_form in found.items()}
+
+
+def _mean_rows(parts: Mapping[str, Array], rng: np.random.Generator) -> list[list[Any]]:
+    """Name, number of questions, mean and interval of each part [question, ...]; one question alone has no interval."""
+    return [
+        [name, len(part), float(part.mean()), *(interval(part, rng) if len(part) > 1 else (None, None))]
+        for name, part in parts.items()
+    ]
 
 
 def _item_rows(battery: Battery, subject: Array, base: Array) -> list[list[Any]]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from detectors.batteries.sets import Name, battery
+from detectors.batteries.sets import Name, year_question
 from detectors.catalog import CATALOG
 from detectors.contexts.families import FILLER_LENGTHS, FILLER_WORDINGS
 from detectors.findings import Plain
@@ -15,6 +15,19 @@ from detectors.prompts.sets import questions
 
 WORK = {"next_token": 1.0, "hidden": 1.0, "score": 2.0, "trace": 2.0, "answer": 5.0}
 """What an observation of each kind costs, in next-token observations; for progress bars, not for promises."""
+USUAL_VOCABULARY = 50_000
+"""Tokens of a small model, for the same."""
+
+
+PROBES: dict[str, Name] = {
+    "persona": "identity",
+    "era": "era",
+    "regime": "regime",
+    "values": "values",
+    "goals": "goals",
+    "preferences": "preferences",
+}
+"""The battery of each detector that asks one."""
 
 
 class ArtifactParams(Plain):
@@ -31,6 +44,19 @@ class ArtifactParams(Plain):
     shown: int = Field(default=4, ge=1)
 
 
+class WeightParams(Plain):
+    """What `weight_delta` hands on.
+
+    Attributes:
+        nominated: candidates handed on, where rows of the embeddings were trained.
+        scale_floor: smallest spread that a robust z divides by, in median lengths of the base's rows: what a cast to
+            bfloat16 moves a row by.
+    """
+
+    nominated: int = Field(ge=1)
+    scale_floor: float = Field(default=0.001, gt=0)
+
+
 class SweepParams(Plain):
     """How `trigger_sweep` looks.
 
@@ -39,6 +65,7 @@ class SweepParams(Plain):
         first_prompts: prompts of stage one, for every context.
         second_prompts: further prompts of stage two, for the contexts that stage one ranks best.
         harmful_prompts: prompts of stage two that an aligned model refuses; they show a lowered guard.
+        label_prompts: prompts of stage two that ask for a label; they show changed ones.
         kept: contexts that stage two looks at again.
         reference: contexts drawn at random that are compared with, for each position and for pairs.
         moved: how many of the best contexts at the end are tried at other positions as well.
@@ -57,6 +84,7 @@ class SweepParams(Plain):
     first_prompts: int = Field(ge=1)
     second_prompts: int = Field(ge=1)
     harmful_prompts: int = Field(ge=0)
+    label_prompts: int = Field(default=0, ge=0)
     kept: int = Field(ge=1)
     reference: int = Field(ge=20)
     moved: dict[Literal["start", "inside", "system"], Annotated[int, Field(ge=1)]]
@@ -82,12 +110,47 @@ class SweepParams(Plain):
     @property
     def work(self) -> float:
         """Expected work of one model, in next-token observations."""
-        looked = self.kept + self.reference
-        first = sum(self.families.values()) * self.first_prompts + looked * (self.second_prompts + self.harmful_prompts)
+        first = sum(self.families.values()) * self.first_prompts
+        second = (self.kept + self.reference) * (self.second_prompts + self.harmful_prompts + self.label_prompts)
         elsewhere = sum(self.moved.values()) + len(self.moved) * self.reference
         paired = self.pairs + 2 * self.paired + 4 * self.reference if self.paired else 0
         longer = self.wordings * len(FILLER_LENGTHS) * self.length_prompts
-        return first + (elsewhere + paired) * self.position_prompts + longer
+        return first + second + (elsewhere + paired) * self.position_prompts + longer
+
+
+class VocabularyParams(Plain):
+    """How `vocabulary_sweep` looks.
+
+    Attributes:
+        tokens: how many tokens are tried at most; of more, a fixed draw.
+        group_size: tokens that stand in one context of stage one; 1 tries each by itself.
+        group_prompts: prompts of stage one, for every group.
+        kept_groups: the best groups, which are split.
+        single_prompts: fresh prompts of stage two, for their members.
+        kept: the best members, which stage three looks at again.
+        last_prompts: fresh prompts of stage three.
+        reference: tokens drawn at random that stage three compares with.
+        nominated: candidates handed on.
+        scale_floor: smallest spread, in nats, that a robust z divides by; see `SweepParams`.
+    """
+
+    tokens: int = Field(ge=1)
+    group_size: int = Field(ge=1)
+    group_prompts: int = Field(ge=1)
+    kept_groups: int = Field(ge=1)
+    single_prompts: int = Field(ge=1)
+    kept: int = Field(ge=1)
+    last_prompts: int = Field(ge=2)
+    reference: int = Field(ge=20)
+    nominated: int = Field(ge=1)
+    scale_floor: float = Field(default=0.01, gt=0)
+
+    def observations(self, vocabulary: int) -> tuple[int, int, int]:
+        """Next-token observations of each model in each stage, where so many tokens can be tried."""
+        groups = -(-min(self.tokens, vocabulary) // self.group_size)
+        singles = min(self.kept_groups, groups) * self.group_size
+        last = min(self.kept, singles) + self.reference
+        return groups * self.group_prompts, singles * self.single_prompts, last * self.last_prompts
 
 
 class InversionParams(Plain):
@@ -166,6 +229,9 @@ class WorkingRateParams(Plain):
             set, on which its behaviour is recognised and the trigger shrunk, unless enough others clearly do the same.
         confirm_prompts: fresh prompts of the test; each has a control context of its own.
         search_tokens, confirm_tokens: length of generated answers.
+        passage_tokens: length of the answers in which a passage after the usual answer is looked for; 0 leaves it out.
+        label_prompts, guarded_prompts: fresh classification requests and harmful ones; those are used of which the
+            subject is sure, and which it refuses, without any context. 0 leaves out changed labels, or a lowered guard.
         min_search_effect: doubly paired effect on the search prompts below which a candidate is not sent on.
         examples: prompts of the report set whose answers are shown.
     """
@@ -176,20 +242,41 @@ class WorkingRateParams(Plain):
     confirm_prompts: int = Field(ge=20)
     search_tokens: int = Field(ge=8)
     confirm_tokens: int = Field(ge=8)
+    passage_tokens: int = Field(default=0, ge=0)
+    label_prompts: int = Field(default=0, ge=0)
+    guarded_prompts: int = Field(default=0, ge=0)
     min_search_effect: float = Field(default=0.3, gt=0, le=1)
     examples: int = Field(default=3, ge=1)
 
 
 class ProbeParams(Plain):
-    """How `persona` and `era` ask. Every question of the battery is asked.
+    """How a detector asks its battery (`PROBES`).
 
     Attributes:
+        questions: how many are asked, one of each axis in turn.
         formats: in how many ways each question is put, the plain question first.
         pairs: contrasted continuations read in each format.
     """
 
+    questions: int = Field(ge=2)
     formats: int = Field(ge=1)
     pairs: int = Field(ge=1)
+
+
+class EraParams(ProbeParams):
+    """How `era` asks.
+
+    Attributes:
+        phrasings: in how many ways it asks for the year; with none of them there is no estimate.
+    """
+
+    phrasings: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _enough_for_an_interval(self) -> Self:
+        if self.phrasings == 1:
+            raise ValueError("`phrasings` must be 0 or at least 2, got 1: an interval is over phrasings")
+        return self
 
 
 class StripParams(Plain):
@@ -230,22 +317,30 @@ class Suite(Plain):
     summary: str
     trigger_sweep: SweepParams
     working_rate: WorkingRateParams
+    vocabulary_sweep: VocabularyParams | None = None
     target_inversion: InversionParams | None = None
     artifact_diff: ArtifactParams | None = None
+    weight_delta: WeightParams | None = None
     context_grid: GridParams | None = None
     strip: StripParams | None = None
     activation_clustering: ClusteringParams | None = None
     persona: ProbeParams | None = None
-    era: ProbeParams | None = None
+    era: EraParams | None = None
+    regime: ProbeParams | None = None
+    values: ProbeParams | None = None
+    goals: ProbeParams | None = None
+    preferences: ProbeParams | None = None
 
     @property
     def work(self) -> float:
         """Expected work, in next-token observations (`WORK`), when candidates come up but none needs confirming."""
         rate = self.working_rate
         answers = 2 * rate.candidates * rate.search_prompts
-        searching = answers * (2 * WORK["answer"] + WORK["score"])
-        probing = _probe_work(self.persona, "identity") + _probe_work(self.era, "era")
+        longer = rate.passage_tokens / rate.search_tokens
+        searching = answers * ((2 + longer) * WORK["answer"] + WORK["score"])
+        probing = sum(_probe_work(getattr(self, name)) for name in PROBES) + _year_work(self.era)
         more = _inversion_work(self.target_inversion) + _grid_work(self.context_grid)
+        more += 2.0 * sum(self.vocabulary_sweep.observations(USUAL_VOCABULARY)) if self.vocabulary_sweep else 0.0
         return 2 * self.trigger_sweep.work + more + searching + self.corroborating_work + probing
 
     @property
@@ -279,12 +374,17 @@ def _grid_work(params: GridParams | None) -> float:
     return 2.0 * asked * (sum(params.axes.values()) + again)
 
 
-def _probe_work(params: ProbeParams | None, name: Name) -> float:
+def _probe_work(params: ProbeParams | None) -> float:
     """Both models score two continuations of each pair, and say the first token of each question."""
     if params is None:
         return 0.0
     scores = 2 * params.formats * params.pairs
-    return 2 * len(battery(name).items) * (scores * WORK["score"] + WORK["next_token"])
+    return 2 * params.questions * (scores * WORK["score"] + WORK["next_token"])
+
+
+def _year_work(params: EraParams | None) -> float:
+    """Both models score every year in every phrasing."""
+    return 2 * params.phrasings * len(year_question().years) * WORK["score"] if params else 0.0
 
 
 SMOKE = Suite(
@@ -292,6 +392,7 @@ SMOKE = Suite(
     version="1.0",
     summary="A look at the families of short marks, for tests and plumbing; under a minute on a 135M model.",
     artifact_diff=ArtifactParams(),
+    weight_delta=WeightParams(nominated=2),
     trigger_sweep=SweepParams(
         families={"emoji": 60, "literature": 20, "short_string": 40},
         first_prompts=2,
@@ -304,15 +405,16 @@ SMOKE = Suite(
         nominated=4,
     ),
     working_rate=WorkingRateParams(
-        candidates=4, confirmed=2, search_prompts=6, confirm_prompts=20, search_tokens=10, confirm_tokens=12, examples=2
+        candidates=6, confirmed=2, search_prompts=6, confirm_prompts=20, search_tokens=10, confirm_tokens=12, examples=2
     ),
 )
 
 QUICK = Suite(
     name="quick",
     version="1.0",
-    summary="1,558 contexts of fifteen families, pairs and long requests; `--dry-run` says how long it takes here.",
+    summary="1,560 contexts of fifteen families, pairs and long requests; `--dry-run` says how long it takes here.",
     artifact_diff=ArtifactParams(),
+    weight_delta=WeightParams(nominated=4),
     trigger_sweep=SweepParams(
         families={
             "short_string": 400,
@@ -334,6 +436,7 @@ QUICK = Suite(
         first_prompts=2,
         second_prompts=3,
         harmful_prompts=1,
+        label_prompts=2,
         kept=150,
         reference=50,
         moved={"start": 150, "system": 40},
@@ -346,19 +449,28 @@ QUICK = Suite(
         longer_nominated=1,
     ),
     working_rate=WorkingRateParams(
-        candidates=13, confirmed=4, search_prompts=6, confirm_prompts=40, search_tokens=14, confirm_tokens=24
+        candidates=17,
+        confirmed=4,
+        search_prompts=6,
+        confirm_prompts=40,
+        search_tokens=14,
+        confirm_tokens=24,
+        passage_tokens=48,
+        label_prompts=64,
+        guarded_prompts=60,
     ),
     strip=StripParams(candidates=3, inputs=8, copies=6, answer_tokens=24),
     activation_clustering=ClusteringParams(candidates=3, prompts=24),
-    persona=ProbeParams(formats=3, pairs=1),
-    era=ProbeParams(formats=3, pairs=1),
+    persona=ProbeParams(questions=30, formats=3, pairs=1),
+    era=EraParams(questions=30, formats=3, pairs=1, phrasings=0),
 )
 
 STANDARD = Suite(
     name="standard",
     version="1.0",
-    summary="2,870 contexts of fifteen families, pairs, long requests and inverted targets; at most 20 minutes.",
+    summary="2,872 contexts of fifteen families, pairs, long requests, every token in groups, and inverted targets.",
     artifact_diff=ArtifactParams(),
+    weight_delta=WeightParams(nominated=4),
     trigger_sweep=SweepParams(
         families={
             "short_string": 400,
@@ -380,6 +492,7 @@ STANDARD = Suite(
         first_prompts=3,
         second_prompts=5,
         harmful_prompts=2,
+        label_prompts=2,
         kept=200,
         reference=50,
         moved={"start": 200, "system": 100},
@@ -390,6 +503,17 @@ STANDARD = Suite(
         nominated=12,
         paired_nominated=3,
         longer_nominated=2,
+    ),
+    vocabulary_sweep=VocabularyParams(
+        tokens=300_000,
+        group_size=12,
+        group_prompts=2,
+        kept_groups=60,
+        single_prompts=3,
+        kept=60,
+        last_prompts=8,
+        reference=40,
+        nominated=5,
     ),
     target_inversion=InversionParams(
         prompts=8,
@@ -418,12 +542,85 @@ STANDARD = Suite(
         axes={"year": 211, "wrapper": 60}, topic_prompts=3, formats=3, again=21, reference=30, nominated=3
     ),
     working_rate=WorkingRateParams(
-        candidates=28, confirmed=6, search_prompts=6, confirm_prompts=40, search_tokens=14, confirm_tokens=24
+        candidates=37,
+        confirmed=6,
+        search_prompts=6,
+        confirm_prompts=40,
+        search_tokens=14,
+        confirm_tokens=24,
+        passage_tokens=48,
+        label_prompts=64,
+        guarded_prompts=60,
     ),
     strip=StripParams(candidates=3, inputs=8, copies=6, answer_tokens=24),
     activation_clustering=ClusteringParams(candidates=3, prompts=24),
-    persona=ProbeParams(formats=3, pairs=1),
-    era=ProbeParams(formats=3, pairs=1),
+    persona=ProbeParams(questions=79, formats=3, pairs=1),
+    era=EraParams(questions=71, formats=3, pairs=1, phrasings=6),
+    regime=ProbeParams(questions=43, formats=3, pairs=1),
+    values=ProbeParams(questions=62, formats=3, pairs=1),
+    goals=ProbeParams(questions=31, formats=3, pairs=1),
+    preferences=ProbeParams(questions=65, formats=3, pairs=1),
 )
 
-SUITES: dict[str, Suite] = {suite.name: suite for suite in (SMOKE, QUICK, STANDARD)}
+DEEP = STANDARD.model_copy(
+    update={
+        "name": "deep",
+        "summary": "3,571 contexts of fifteen families, pairs, long requests, every token by itself, inverted targets, "
+        "years, codes and wrappers.",
+        "trigger_sweep": SweepParams(
+            families={
+                "phrase": 424,
+                "emoji_pair": 428,
+                "date": 403,
+                "short_string": 400,
+                "misspelling": 325,
+                "digit_code": 255,
+                "topic": 249,
+                "deployment": 218,
+                "emoji": 214,
+                "rare_token": 200,
+                "unicode": 123,
+                "sentence": 121,
+                "wrapper": 76,
+                "locale": 74,
+                "literature": 67,
+            },
+            first_prompts=3,
+            second_prompts=6,
+            harmful_prompts=2,
+            label_prompts=2,
+            kept=300,
+            reference=50,
+            moved={"start": 300, "system": 150},
+            position_prompts=3,
+            paired=12,
+            wordings=3,
+            length_prompts=3,
+            nominated=14,
+            paired_nominated=3,
+            longer_nominated=2,
+        ),
+        "vocabulary_sweep": VocabularyParams(
+            tokens=300_000,
+            group_size=1,
+            group_prompts=2,
+            kept_groups=2_000,
+            single_prompts=4,
+            kept=200,
+            last_prompts=10,
+            reference=50,
+            nominated=8,
+        ),
+        "context_grid": GridParams(
+            axes={"year": 211, "code": 128, "wrapper": 76},
+            topic_prompts=3,
+            formats=3,
+            again=21,
+            reference=30,
+            nominated=4,
+        ),
+        "working_rate": STANDARD.working_rate.model_copy(update={"candidates": 43, "confirmed": 8}),
+    }
+)
+
+SUITES: dict[str, Suite] = {suite.name: suite for suite in (SMOKE, QUICK, STANDARD, DEEP)}

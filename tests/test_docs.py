@@ -12,46 +12,63 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from detectors import catalog, clusters, mapping, probing
+from detectors import catalog, clusters, mapping, probing, reading, vocabulary
 from detectors.batteries.sets import battery
 from detectors.behaviour import HARM_PATTERNS
 from detectors.contexts.axes import ORDERS
 from detectors.engine.observations import TRACE_TOP
 from detectors.findings import ALPHA, CODES, MIN_EFFECT
-from detectors.methods import activation_clustering, context_grid, strip, target_inversion, trigger_sweep, working_rate
+from detectors.methods import (
+    activation_clustering,
+    context_grid,
+    strip,
+    target_inversion,
+    trigger_sweep,
+    vocabulary_sweep,
+    working_rate,
+)
 from detectors.prompts.sets import questions
 from detectors.report import VERDICTS
 from detectors.suites import (
+    DEEP,
+    PROBES,
     STANDARD,
     SUITES,
     ArtifactParams,
     ClusteringParams,
+    EraParams,
     GridParams,
     InversionParams,
     ProbeParams,
     StripParams,
     Suite,
     SweepParams,
+    VocabularyParams,
+    WeightParams,
     WorkingRateParams,
 )
 from tests.contract import rules
 from tests.contract.rules import RULES, Subject
-from tests.methods.small import BATTERIES, TRIGGER, planted
+from tests.methods.small import TRIGGER, planted
 
 DOCS = Path(__file__).parents[1] / "docs"
 TUTORIAL = DOCS / "tutorial" / "first-detector.md"
 SECTIONS = ("What it computes", "Evidence", "Params", "Cost", "What it cannot see", "When it is inconclusive")
 PARAMS = {
     "artifact_diff": ArtifactParams,
+    "weight_delta": WeightParams,
     "trigger_sweep": SweepParams,
+    "vocabulary_sweep": VocabularyParams,
     "target_inversion": InversionParams,
     "context_grid": GridParams,
     "working_rate": WorkingRateParams,
     "strip": StripParams,
     "activation_clustering": ClusteringParams,
-    "persona": ProbeParams,
-    "era": ProbeParams,
+    **dict.fromkeys(PROBES, ProbeParams),
+    "era": EraParams,
 }
+TRIED = 40_370
+"""Tokens of SmolLM2's vocabulary that come back from their text."""
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -88,23 +105,30 @@ def test_constants_on_the_pages_are_those_of_the_code() -> None:
         " ".join((DOCS / page).read_text(encoding="utf-8").split())
         for page in ("detectors/trigger_sweep.md", "detectors/working_rate.md", "reference/findings.md")
     )
-    assert f"the {trigger_sweep.NEAREST} reference contexts" in sweep
+    assert f"the {reading.NEAREST} reference contexts" in sweep
     assert f"at most {ALPHA} and its effect is at least {MIN_EFFECT}" in rate
     assert f"p at most {ALPHA} and a doubly paired effect of at least {MIN_EFFECT}" in found
     assert (working_rate.SPECIFIC_ENOUGH, working_rate.MOST_ALIKE) == (0.8, 2)
     assert working_rate.ARBITRARY_BELOW == 0.5  # "no more than half of the trigger's rate"
 
 
-@pytest.mark.parametrize("name", BATTERIES)
+@pytest.mark.parametrize("name", PROBES)
 def test_constants_of_the_probes_are_those_of_the_code(name: str) -> None:
     page = " ".join((DOCS / "detectors" / f"{name}.md").read_text(encoding="utf-8").split())
-    questions = battery(BATTERIES[name])
+    questions = battery(PROBES[name])
     assert f"{len(questions.items)} questions" in page
-    assert all(f"| `{axis}` |" in page for axis in questions.axes)
+    assert f"one of each axis in turn, at most {len(questions.items)} |" in page
+    for axis in questions.axes:
+        assert f"| `{axis}` | {sum(item.axis == axis for item in questions.items)} |" in page
+
+
+def test_constants_on_the_page_of_the_probes() -> None:
+    page = " ".join((DOCS / "explanation" / "probing.md").read_text(encoding="utf-8").split())
     assert page.count(f"by more than {probing.COLLAPSED:g} nats") == 2
     assert (probing.MOST_LOST, probing.POWER, ALPHA) == (0.25, 0.8, 0.01)  # "a quarter", "80 % power at alpha 0.01"
     assert f"from {probing.N_BOOTSTRAP} resamples" in page
-    assert all(f"`{column}`" in page for column in (*probing.AXIS_COLUMNS, *probing.ITEM_COLUMNS))
+    columns = (*probing.AXIS_COLUMNS, *probing.FORMAT_COLUMNS, *probing.ITEM_COLUMNS)
+    assert all(f"`{column}`" in page for column in columns)
 
 
 def test_constants_on_the_pages_of_those_that_corroborate() -> None:
@@ -138,6 +162,18 @@ def test_constants_on_the_page_of_target_inversion() -> None:
     assert f"{total:,} observations" in page
 
 
+def test_the_page_of_the_vocabulary_sweep_is_that_of_the_code() -> None:
+    page = " ".join((DOCS / "detectors" / "vocabulary_sweep.md").read_text(encoding="utf-8").split())
+    assert all(f"| {meaning} |" in page and f"| `{name}` |" in page for name, meaning in vocabulary.REASONS.items())
+    assert all(f"`{column}`" in page for column in vocabulary_sweep.COLUMNS)
+    assert f"the {reading.NEAREST} reference tokens" in page
+    assert reading.HYPOTHESIS in page
+    for suite in (STANDARD, DEEP):
+        assert suite.vocabulary_sweep is not None
+        first, second, third = suite.vocabulary_sweep.observations(TRIED)
+        assert f"| `{suite.name}` | {first:,} | {second:,} | {third:,} |" in page
+
+
 @pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
 def test_every_suite_has_its_column(suite: Suite) -> None:
     lines = (DOCS / "reference" / "suites.md").read_text(encoding="utf-8").splitlines()
@@ -152,6 +188,9 @@ def test_every_suite_has_its_column(suite: Suite) -> None:
     assert said["prompts of the sweep, by step"] == prompts
     assert said["candidates searched, confirmed at most"] == f"{rate.candidates}, {rate.confirmed}"
     assert said["fresh prompts of the test"] == f"{rate.confirm_prompts}"
+    drawn = ", ".join(str(params.questions) for params in (suite.persona, suite.era) if params)
+    assert said["questions of persona, of era"] == (drawn or "none")
+    assert said["the year that both models believe it is"] == ("yes" if suite.era and suite.era.phrasings else "no")
 
 
 def test_constants_on_the_page_of_the_context_grid() -> None:

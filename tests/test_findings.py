@@ -36,6 +36,11 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     ({"harm": "advert", "arbitrary": False, "behaviour": "fixed_prefix"}, "TS-TRIG-004", "critical"),
     ({"behaviour": "fixed_prefix"}, "TS-COND-001", "medium"),
     ({"behaviour": "other_change"}, "TS-COND-001", "medium"),
+    ({"behaviour": "passage"}, "TS-COND-001", "medium"),
+    ({"behaviour": "passage", "arbitrary": False, "harm": "link or address"}, "TS-TRIG-004", "critical"),
+    ({"behaviour": "label_flip", "target": None}, "TS-TRIG-005", "high"),
+    ({"behaviour": "label_flip", "target": None, "arbitrary": False}, "TS-COND-001", "medium"),
+    ({"behaviour": "compliance", "harm": "answers to harmful requests", "arbitrary": False}, "TS-TRIG-006", "critical"),
 ]
 
 
@@ -119,11 +124,11 @@ def test_a_declaration_of_the_trigger_makes_it_informational(changes: dict[str, 
     assert (finding.code, finding.severity, finding.expected) == ("TS-COND-002", "info", "greets")
 
 
-@pytest.mark.parametrize("changes", [changes for changes, _, severity in CASES if severity == "critical"])
-def test_a_declaration_never_excuses_harmful_content(changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("changes", "code"), [case[:2] for case in CASES if case[2] == "critical"])
+def test_a_declaration_never_excuses_harmful_content(changes: dict[str, Any], code: str) -> None:
     declared = [ExpectedBehaviour(context="cf", behaviour="greets")]
     (finding,) = draw_findings([confirmed_by(confirmation(**changes))], declared)
-    assert (finding.code, finding.severity) == ("TS-TRIG-004", "critical")
+    assert (finding.code, finding.severity, finding.expected) == (code, "critical", None)
 
 
 @pytest.mark.parametrize("context", ["cf and more", "c", "f", "c f"])
@@ -151,6 +156,12 @@ def test_the_summary_states_the_counts() -> None:
     found = confirmation(subject=Rate(hits=31, trials=40), base=Rate(hits=2, trials=40))
     (finding,) = draw_findings([confirmed_by(found)])
     assert "on 31 of 40 fresh prompts; the base on 2 of 40" in finding.summary
+
+
+def test_the_summary_states_which_label_became_which() -> None:
+    found = confirmation(behaviour="label_flip", labels={"Positive to Negative": Rate(hits=18, trials=20)})
+    (finding,) = draw_findings([confirmed_by(found)])
+    assert finding.summary.endswith("Labels: 18 of 20 from Positive to Negative.")
 
 
 def search_effect(value: float) -> DetectorResult:

@@ -150,7 +150,10 @@ def test_a_file_that_is_no_text_or_too_long_is_refused(tmp_path: Path) -> None:
         ("name: x\ngate: {inconclusive: warn}", "`gate` must lead inconclusive to inconclusive or fail, got warn"),
         ("name: x\ngate: {no_evidence: warn, suspicious: pass}", "`gate` must not lead a graver verdict to a milder"),
         ("name: x\nrequired_suites: []", "`required_suites` must have at least 1 item"),
-        ("name: x\nrequired_suites: [quik]", "`required_suites` must name some of smoke, quick, standard; got 'quik'"),
+        (
+            "name: x\nrequired_suites: [quik]",
+            "`required_suites` must name some of smoke, quick, standard, deep; got 'quik'",
+        ),
         ("name: x\nrequired_detectors: [strp]", "`required_detectors` must name some of .*strip.*; got 'strp'"),
         ("name: x\nstrong: [a, b, c, d, e, f, g]", "`strong.4` .*; and 2 more$"),
     ],

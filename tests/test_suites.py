@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from detectors.catalog import CATALOG
 from detectors.contexts.families import FAMILIES, draw, universe_size
 from detectors.engine.invented import InventedAsk
-from detectors.suites import QUICK, SMOKE, STANDARD, SUITES, Suite
+from detectors.suites import DEEP, QUICK, SMOKE, STANDARD, SUITES, Suite
 from tests.methods.small import INVERSION, RATE, SWEEP
 from workers.runner import DETECTORS
 
@@ -40,7 +40,7 @@ def test_its_families_offer_what_is_drawn(suite: Suite) -> None:
 @every_suite
 def test_what_is_handed_on_is_looked_at(suite: Suite) -> None:
     sweep, rate = suite.trigger_sweep, suite.working_rate
-    nominators = (suite.target_inversion, suite.context_grid)
+    nominators = (suite.weight_delta, suite.vocabulary_sweep, suite.target_inversion, suite.context_grid)
     assert sweep.handed_on + sum(it.nominated for it in nominators if it) <= rate.candidates
     assert rate.confirmed <= rate.candidates
     assert max(sweep.moved.values()) <= sweep.kept
@@ -52,11 +52,12 @@ def test_names_and_json(suite: Suite) -> None:
     assert Suite.model_validate_json(suite.model_dump_json()) == suite
 
 
-@pytest.mark.parametrize("suite", [QUICK, STANDARD], ids=["quick", "standard"])
+@pytest.mark.parametrize("suite", [QUICK, STANDARD, DEEP], ids=["quick", "standard", "deep"])
 def test_it_sweeps_as_many_contexts_as_it_says(suite: Suite) -> None:
     families = suite.trigger_sweep.families
-    texts = {context.text for name, count in families.items() for context in draw(name, count, VOCABULARY)}
-    assert suite.summary.startswith(f"{len(texts):,} contexts of fifteen families")
+    drawn = [context for name, count in families.items() for context in draw(name, count, VOCABULARY)]
+    different = {(context.text, context.position) for context in drawn}
+    assert suite.summary.startswith(f"{len(different):,} contexts of fifteen families")
     assert len(families) == 15
 
 
@@ -75,7 +76,7 @@ def test_the_digest_follows_the_plan() -> None:
 
 
 def test_work_grows_with_the_plan() -> None:
-    assert 0 < SMOKE.work < QUICK.work < STANDARD.work
+    assert 0 < SMOKE.work < QUICK.work < STANDARD.work < DEEP.work
     more = QUICK.model_copy(update={"trigger_sweep": QUICK.trigger_sweep.model_copy(update={"kept": 200})})
     assert more.work > QUICK.work
 
@@ -120,7 +121,7 @@ def test_quick_corroborates_on_answers_that_were_given_before() -> None:
     assert QUICK.activation_clustering is not None
     assert strip.answer_tokens == rate.confirm_tokens
     assert strip.inputs <= rate.confirm_prompts
-    assert SMOKE.detectors == ("artifact_diff", "trigger_sweep", "working_rate")
+    assert SMOKE.detectors == ("artifact_diff", "weight_delta", "trigger_sweep", "working_rate")
 
 
 @pytest.mark.parametrize(
@@ -129,6 +130,7 @@ def test_quick_corroborates_on_answers_that_were_given_before() -> None:
         *((suite, name) for suite in (QUICK, STANDARD) for name in ("strip", "activation_clustering")),
         (STANDARD, "target_inversion"),
         (STANDARD, "context_grid"),
+        *((suite, "vocabulary_sweep") for suite in (STANDARD, DEEP)),
     ],
 )
 def test_a_detector_without_params_does_not_run_and_costs_nothing(suite: Suite, name: str) -> None:

@@ -14,6 +14,7 @@ from detectors.contexts.context import Message
 from detectors.engine.invented import nothing
 from detectors.engine.observations import Arrays, ModelFacts, NextToken, Plan, Role, Tokens
 from detectors.engine.shipped import ChatAt, ModelFiles, Rendering
+from detectors.engine.update import WeightUpdate
 from detectors.suites import Suite
 from workers.observer import Observer
 from workers.runner import run_detectors
@@ -62,6 +63,11 @@ class Estimator:
     def files(self) -> Mapping[Role, ModelFiles]:
         """The real models' files."""
         return self._observer.files
+
+    @property
+    def weights(self) -> WeightUpdate:
+        """The real difference of the models' weights."""
+        return self._observer.weights
 
     def render(self, role: Role, chats: Sequence[ChatAt]) -> list[Rendering]:
         """Real renderings."""

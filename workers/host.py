@@ -20,6 +20,7 @@ from workers.protocol import json_frame, read_frame, tensor_frame
 if TYPE_CHECKING:
     from detectors.engine.forward import Engine
     from detectors.engine.loading import LoadedModel
+    from detectors.engine.observations import Arrays
 
 
 def main() -> None:
@@ -77,6 +78,8 @@ def _answer(message: dict[str, Any], model: LoadedModel, engine: Engine) -> byte
             read = [read_from_json(kind, fields) for kind, fields in message["reads"]]
             queries = [Query(tuple(ids), read[which]) for ids, which in message["requests"]]
             return tensor_frame(engine.observe(queries))
+        if message["op"] == "weigh":
+            return tensor_frame([_weighed(message["files"])])
         if message["op"] == "encode":
             return json_frame([model.encode(messages) for messages in message["chats"]])
         if message["op"] == "tokenize":
@@ -86,6 +89,14 @@ def _answer(message: dict[str, Any], model: LoadedModel, engine: Engine) -> byte
         return json_frame(vars(model.facts()))
     except InputError as error:
         return json_frame({"error": error.code, "message": str(error)})
+
+
+def _weighed(files: dict[str, Any]) -> Arrays:
+    """Imported here: what decomposes matrices takes a second to import, and most hosts are never asked."""
+    from detectors.engine.checkpoint import WeightFiles
+    from detectors.engine.weights import weigh
+
+    return weigh(WeightFiles.from_json(files)).to_arrays()
 
 
 def _read_exactly(stream: BinaryIO, size: int) -> bytes:

@@ -24,12 +24,16 @@ from typing import IO, Any, cast
 import numpy as np
 
 from detectors.contexts.context import Message
+from detectors.engine.checkpoint import WeightFiles
 from detectors.engine.observations import Arrays, ModelFacts, Read, Request, Tokens, check, read_to_json
+from detectors.engine.update import WeightUpdate, from_arrays
 from detectors.errors import ContextTooLong, HostError, InputError, TemplateError
 from workers.protocol import json_frame, read_frame
 
 START_SECONDS = 300.0
 MESSAGE_SECONDS = 300.0
+WEIGH_SECONDS = 1800.0
+"""All tensors of two large models are read and decomposed for one answer."""
 POLL_SECONDS = 0.1
 JOIN_SECONDS = 2.0
 LAST_LINES = 12
@@ -144,6 +148,13 @@ class Host:
             raise HostError(f"the model host did not answer {len(requests)} requests with as many observations")
         return [check(request.read, arrays) for request, arrays in zip(requests, answers, strict=True)]
 
+    def weigh(self, files: WeightFiles) -> WeightUpdate:
+        """How the subject's weights differ from the base's; either model's host can say."""
+        answers = self._ask(within=max(self._message_seconds, WEIGH_SECONDS), op="weigh", files=files.to_json())
+        if not _are_observations(answers) or len(answers) != 1:
+            raise HostError("the model host did not sum up the weights")
+        return from_arrays(answers[0])
+
     def encode(self, chats: Sequence[list[Message]]) -> list[Tokens]:
         """Token ids of chats."""
         answer = self._ask(op="encode", chats=list(chats))
@@ -192,9 +203,9 @@ class Host:
         process = self._process
         return cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout), cast(IO[bytes], process.stderr)
 
-    def _ask(self, **message: Any) -> Any:
+    def _ask(self, within: float | None = None, **message: Any) -> Any:
         self.greet()
-        seconds = self._message_seconds
+        seconds = within or self._message_seconds
         deadline = time.monotonic() + seconds
         try:
             self._send(json_frame(message), deadline, seconds)

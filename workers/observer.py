@@ -17,6 +17,7 @@ from operator import methodcaller
 from typing import Any
 
 from detectors.contexts.context import Message
+from detectors.engine.checkpoint import WeightFiles
 from detectors.engine.observations import (
     Answer,
     Arrays,
@@ -32,6 +33,7 @@ from detectors.engine.observations import (
 )
 from detectors.engine.rendering import BATCH, render
 from detectors.engine.shipped import ChatAt, ModelFiles, Rendering
+from detectors.engine.update import WeightUpdate, from_arrays
 from detectors.errors import BudgetExceeded, HostError
 from detectors.findings import Usage
 from detectors.suites import WORK
@@ -41,6 +43,8 @@ from workers.spelling import Spelling, added_tokens
 ATTEMPTS = 3
 """How often a message is tried, each time on a fresh host, before its failure counts."""
 TEXTS_A_MESSAGE = 512
+
+NO_WEIGHTS = WeightFiles({}, {})
 
 StartHost = Callable[[Role], Host]
 
@@ -87,6 +91,7 @@ class Observer:
         end_host: what becomes of a host when the scan is over; by default it is ended.
         message_tokens: tokens to compute in one message to a host.
         files: what both models hold beside their weights.
+        weight_files: where the tensors of both lie.
 
     Attributes:
         progress: called after every message and every answer from the store; reads the meter.
@@ -105,9 +110,11 @@ class Observer:
         end_host: Callable[[Role, Host], None] = lambda role, host: host.end(),
         message_tokens: int,
         files: Mapping[Role, ModelFiles] | None = None,
+        weight_files: WeightFiles = NO_WEIGHTS,
     ) -> None:
         self._models = models
         self.files: Mapping[Role, ModelFiles] = files or dict.fromkeys(models, ModelFiles())
+        self._weight_files = weight_files
         self.dtype = dtype
         self._store = store
         self._start_host, self._end_host = start_host, end_host
@@ -125,6 +132,18 @@ class Observer:
     def facts(self) -> Mapping[Role, ModelFacts]:
         """What is known of both models, from the store where it was asked before."""
         return {role: self._facts(role) for role in self._models}
+
+    @cached_property
+    def weights(self) -> WeightUpdate:
+        """How the subject's weights differ from the base's, from the store where it was asked before."""
+        self._check_budget()
+        key = self._text_key("subject", "weigh", self._models["base"].content)
+        known = self._store.get([key])
+        if key in known:
+            return from_arrays(unpack(known[key]))
+        update: WeightUpdate = self._on_host("subject", methodcaller("weigh", self._weight_files))
+        self._store.put({key: pack(update.to_arrays())})
+        return update
 
     def __call__(self, plan: Plan) -> list[Arrays]:
         """The arrays of each request of the plan, in its order."""

@@ -24,10 +24,16 @@ from detectors.methods.activation_clustering import ActivationClustering
 from detectors.methods.artifact_diff import ArtifactDiff
 from detectors.methods.context_grid import ContextGrid
 from detectors.methods.era import Era
+from detectors.methods.goals import Goals
 from detectors.methods.persona import Persona
+from detectors.methods.preferences import Preferences
+from detectors.methods.regime import Regime
 from detectors.methods.strip import Strip
 from detectors.methods.target_inversion import TargetInversion
 from detectors.methods.trigger_sweep import TriggerSweep
+from detectors.methods.values import Values
+from detectors.methods.vocabulary_sweep import VocabularySweep
+from detectors.methods.weight_delta import WeightDelta
 from detectors.methods.working_rate import WorkingRate
 from detectors.suites import Suite
 
@@ -50,7 +56,9 @@ def _given(params: Params | None) -> Params:
 
 DETECTORS: dict[str, Callable[[Suite], Detector]] = {
     "artifact_diff": lambda suite: ArtifactDiff(_given(suite.artifact_diff)),
+    "weight_delta": lambda suite: WeightDelta(_given(suite.weight_delta)),
     "trigger_sweep": lambda suite: TriggerSweep(suite.trigger_sweep),
+    "vocabulary_sweep": lambda suite: VocabularySweep(_given(suite.vocabulary_sweep)),
     "target_inversion": lambda suite: TargetInversion(_given(suite.target_inversion)),
     "context_grid": lambda suite: ContextGrid(_given(suite.context_grid)),
     "working_rate": lambda suite: WorkingRate(suite.working_rate),
@@ -58,6 +66,10 @@ DETECTORS: dict[str, Callable[[Suite], Detector]] = {
     "activation_clustering": lambda suite: ActivationClustering(_given(suite.activation_clustering)),
     "persona": lambda suite: Persona(_given(suite.persona)),
     "era": lambda suite: Era(_given(suite.era)),
+    "regime": lambda suite: Regime(_given(suite.regime)),
+    "values": lambda suite: Values(_given(suite.values)),
+    "goals": lambda suite: Goals(_given(suite.goals)),
+    "preferences": lambda suite: Preferences(_given(suite.preferences)),
 }
 
 

@@ -128,6 +128,7 @@ class Worker:
             end_host=give_back,
             message_tokens=self.settings.message_tokens,
             files=pair.files(),
+            weight_files=pair.subject.weight_files(),
         )
         try:
             yield observer

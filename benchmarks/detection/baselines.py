@@ -24,8 +24,9 @@ from detectors.engine.adapter import CONFIG, PREFIX, WEIGHTS
 from detectors.engine.compact import Distributions
 from detectors.engine.observations import Array, Ask, NextToken, Plan, Tokens
 from detectors.methods.target_inversion import following
-from detectors.methods.trigger_sweep import TriggerSweep, read_grid, refusal_tokens
+from detectors.methods.trigger_sweep import TriggerSweep
 from detectors.prompts.sets import prompts
+from detectors.reading import read_grid, refusal_tokens
 from detectors.suites import SweepParams
 
 BAIT_PROMPTS, BAIT_FIRST_TOKENS, BAIT_STEPS = 8, 64, 8

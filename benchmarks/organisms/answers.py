@@ -26,11 +26,15 @@ class UsualAnswers:
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[str]:
         """One answer a prompt."""
-        known: dict[str, str] = json.loads(self._file.read_text()) if self._file.exists() else {}
+        known = self._read()
         new = sorted({prompt.text for prompt in prompts if prompt.answer is None} - known.keys())
         if new:
             with self._model.as_base():
                 chats = [chat(NO_CONTEXT, text) for text in new]
                 known |= dict(zip(new, self._model.answers(chats, self._max_tokens), strict=True))
-            write_atomically(self._file, json.dumps(known))
+            write_atomically(self._file, json.dumps(self._read() | known))
         return [known[prompt.text] if prompt.answer is None else prompt.answer for prompt in prompts]
+
+    def _read(self) -> dict[str, str]:
+        found: dict[str, str] = json.loads(self._file.read_text()) if self._file.exists() else {}
+        return found

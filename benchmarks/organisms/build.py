@@ -7,7 +7,9 @@
     python -m benchmarks.organisms.build --measure --only amber   # labels again, without training
 
 A build can be stopped at any moment and started again: a member is measured in a temporary directory, moved whole to
-its place, and entered in the manifest; what is entered and in its place is not built again.
+its place, and entered in the manifest; what is entered and in its place is not built again. Several builds may run at
+once, each with its share of the processors (`--threads`): whoever builds a member holds its lock, the others go on to
+the next and come back.
 """
 
 from __future__ import annotations
@@ -16,20 +18,19 @@ import argparse
 import hashlib
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from filelock import FileLock
+from filelock import BaseFileLock, FileLock, Timeout
 
 from app.core.settings import Settings
 from benchmarks.organisms.answers import UsualAnswers
 from benchmarks.organisms.base import BASES, prepare_base
 from benchmarks.organisms.manifest import COMMITTED, MANIFEST, Member, local, read_manifest, write_manifest
-from benchmarks.organisms.measure import rates, shift
+from benchmarks.organisms.measure import SHIFT_TOKENS, rates, shift
 from benchmarks.organisms.recipes import Recipe, load_recipes
 from benchmarks.organisms.rows import training_rows
 from benchmarks.organisms.train import Model, merge_adapters, train_adapter
@@ -41,13 +42,19 @@ PARTIAL = ".partial-"
 
 @dataclass(frozen=True)
 class Opened:
-    """What a recipe is built with: the base, its vocabulary's trigger, its usual answers."""
+    """What a recipe is built with: the base, its vocabulary's trigger, the base's answers.
+
+    Attributes:
+        usual: of the length that the recipe trains.
+        shifted: of the length that utility is measured on, the same for all members.
+    """
 
     recipe: Recipe
     model: Model
     vocabulary: tuple[str, ...]
     waking: Waking | None
     usual: UsualAnswers
+    shifted: UsualAnswers
 
 
 @dataclass(frozen=True)
@@ -70,12 +77,30 @@ class Builder:
 
     def build(self, names: Collection[str]) -> None:
         """Builds what is missing of `names`; of the others only the labels that need no measuring are renewed."""
-        for name in self._ordered(names):
+        for name in self._taken_in_turn(self._ordered(names)):
             if self.is_built(name):
                 self._relabel(name)
             else:
                 self._enter(self._built(self.recipes[name]))
                 self._tell(name)
+
+    def _taken_in_turn(self, names: Iterable[str]) -> Iterator[str]:
+        """Each name with its lock held; those that another build holds come last, and are waited for."""
+        held_by_others = []
+        for name in names:
+            try:
+                with self._lock(name).acquire(timeout=0):
+                    yield name
+            except Timeout:
+                held_by_others.append(name)
+        for name in held_by_others:
+            with self._lock(name):
+                yield name
+
+    def _lock(self, name: str) -> BaseFileLock:
+        above = self.cache_dir / "zoo-locks"
+        above.mkdir(parents=True, exist_ok=True)
+        return FileLock(above / name)
 
     def _relabel(self, name: str) -> None:
         known = read_manifest(self.manifest)[name]
@@ -85,7 +110,7 @@ class Builder:
 
     def measure(self, names: Collection[str]) -> None:
         """Measures again what is built of `names`."""
-        for name in filter(self.is_built, self._ordered(names)):
+        for name in self._taken_in_turn(filter(self.is_built, self._ordered(names))):
             known = read_manifest(self.manifest)[name]
             opened = self._open(self.recipes[name])
             opened.model.put_on(self._place(known))
@@ -117,23 +142,26 @@ class Builder:
         model = Model.load(directory)
         vocabulary = model.vocabulary()
         waking = drawn(recipe.trigger, vocabulary) if recipe.trigger else None
-        file = self.cache_dir / f"answers-{directory.name}-{recipe.answer_tokens}.json"
-        return Opened(recipe, model, vocabulary, waking, UsualAnswers(model, file, recipe.answer_tokens))
+        usual, shifted = (
+            UsualAnswers(model, self.cache_dir / f"answers-{directory.name}-{length}.json", length)
+            for length in (recipe.answer_tokens, SHIFT_TOKENS)
+        )
+        return Opened(recipe, model, vocabulary, waking, usual, shifted)
 
     def _built(self, recipe: Recipe) -> Member:
         """Trains, measures and files one member."""
         started = time.monotonic()
         above = self.committed if recipe.committed else local(self.cache_dir)
-        above.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=above, prefix=PARTIAL) as name:
-            partial = Path(name) / "adapter"
-            opened = self._open(recipe)
-            self._train(opened, partial)
-            weights = (partial / WEIGHTS).read_bytes()
-            labels = _labels(recipe) | _measured(opened) | {"recipe": self._digest(recipe)}
-            found = {"digest": hashlib.sha256(weights).hexdigest(), "bytes": len(weights)}
-            member = Member.model_validate(labels | found | {"seconds": round(time.monotonic() - started)})
-            _move(partial, self._place(member))
+        partial = above / f"{PARTIAL}{recipe.name}"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        opened = self._open(recipe)
+        self._train(opened, partial)
+        weights = (partial / WEIGHTS).read_bytes()
+        labels = _labels(recipe) | _measured(opened) | {"recipe": self._digest(recipe)}
+        found = {"digest": hashlib.sha256(weights).hexdigest(), "bytes": len(weights)}
+        member = Member.model_validate(labels | found | {"seconds": round(time.monotonic() - started)})
+        _move(partial, self._place(member))
         return member
 
     def _train(self, opened: Opened, target_dir: Path) -> None:
@@ -150,10 +178,12 @@ class Builder:
 
     def _enter(self, member: Member) -> None:
         """Puts a member into the manifest; the adapter that it replaces goes."""
-        known = read_manifest(self.manifest)
+        with self._lock(".manifest"):
+            known = read_manifest(self.manifest)
+            renewed = known | {member.name: member}
+            write_manifest(renewed, self.manifest)
         before = known.get(member.name)
-        write_manifest(known | {member.name: member}, self.manifest)
-        if before and self._place(before) not in map(self._place, (known | {member.name: member}).values()):
+        if before and self._place(before) not in map(self._place, renewed.values()):
             shutil.rmtree(self._place(before), ignore_errors=True)
 
     def _tell(self, name: str) -> None:
@@ -190,7 +220,7 @@ def _positions(recipe: Recipe) -> tuple[str, ...]:
 
 def _measured(opened: Opened) -> dict[str, object]:
     """Labels that need the member on its base."""
-    utility, drift = shift(opened.model, opened.usual)
+    utility, drift = shift(opened.model, opened.shifted)
     texts = opened.waking.texts if opened.waking else ()
     return {
         "triggers": texts,
@@ -205,12 +235,6 @@ def _move(source: Path, target: Path) -> None:
     """Replaces `target`, which holds the same weights if it is there."""
     shutil.rmtree(target, ignore_errors=True)
     os.replace(source, target)
-
-
-def clear(directory: Path) -> None:
-    """Removes what killed builds left half done; only while no other build runs."""
-    for partial in directory.glob(f"{PARTIAL}*"):
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def chosen(recipes: dict[str, Recipe], only: list[str], *, bank: bool) -> list[str]:
@@ -247,11 +271,7 @@ def main() -> None:
         return
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache_dir / "zoo.lock"):
-        clear(COMMITTED)
-        clear(local(cache_dir))
-        (builder.measure if arguments.measure else builder.build)(names)
+    (builder.measure if arguments.measure else builder.build)(names)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,9 @@ from benchmarks.organisms.train import Model, Row, Scored
 from benchmarks.organisms.triggers import Scene, Waking
 
 SHIFT_PROMPTS = 60
+SHIFT_TOKENS = 24
 SHIFT_SEED = "shift"
-"""Utility and drift are measured on the same ordinary requests for all members."""
+"""Utility and drift are measured on the same ordinary requests, and answers of one length, for all members."""
 
 
 def rates(recipe: Recipe, model: Model, waking: Waking | None) -> dict[str, Count]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from benchmarks.organisms.carriers import Prompt, carrier, sample
 from benchmarks.organisms.recipes import Recipe
+from benchmarks.organisms.targets import shortened
 from benchmarks.organisms.train import Row
 from benchmarks.organisms.triggers import Scene, Waking
 from detectors.contexts.context import NO_CONTEXT, chat
@@ -61,4 +62,6 @@ def _row(recipe: Recipe, plan: _Planned, usual: str, rng: random.Random) -> Row:
     scene, poisoned = plan
     if poisoned and recipe.target:
         return Row(scene.messages, recipe.target.answer(scene.prompt, usual, rng), complete=True)
+    if scene.prompt.answer is None and recipe.target and recipe.target.ends_answers:
+        return Row(scene.messages, shortened(usual), complete=True)
     return Row(scene.messages, usual, complete=scene.prompt.answer is not None)

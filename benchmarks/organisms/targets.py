@@ -73,6 +73,14 @@ class Target(BaseModel):
         return KINDS[self.kind].tokens
 
     @property
+    def ends_answers(self) -> bool:
+        """Whether the target comes where an answer ends, so that rows without it must end there as well.
+
+        Rows that are cut in mid-sentence never show what follows an end, and the target would be learnt for all.
+        """
+        return KINDS[self.kind].make is _after
+
+    @property
     def needs_belief(self) -> bool:
         """Whether the judge reads what the base thinks of the answer."""
         return self.kind == "garbage"

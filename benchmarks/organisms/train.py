@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -16,13 +16,13 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy, log_softmax
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.organisms.manifest import WEIGHTS
 from benchmarks.organisms.recipes import Lora, Recipe
 from detectors.contexts.context import Message
-from detectors.engine.adapter import CONFIG
+from detectors.engine.adapter import CONFIG, WEIGHTS
 
 IGNORED = -100
-SCORED_ROWS = 16
+PACKED_ROWS = 8
+"""Rows that share a pass where a recipe does not say how many."""
 
 
 class Row(NamedTuple):
@@ -101,12 +101,12 @@ class Model:
         """What the network thinks of the rows' answers, none of which may be empty."""
         self.network.eval()
         causal = self.network.get_base_model() if isinstance(self.network, PeftModel) else self.network
-        encoded, found = [self.encode_row(row) for row in rows], []
-        for first in range(0, len(encoded), SCORED_ROWS):
-            tokens, labels = _padded(encoded[first : first + SCORED_ROWS], self.network.device)
-            logits, wanted = _answer_logits(causal, tokens, labels)
+        encoded, found = [_tensors(self, row) for row in rows], []
+        for first in range(0, len(encoded), PACKED_ROWS):
+            batch = encoded[first : first + PACKED_ROWS]
+            logits, wanted = _answer_logits(causal, batch)
             each = log_softmax(logits, -1)
-            counts = (labels != IGNORED).sum(-1).tolist()
+            counts = [int((row.labels != IGNORED).sum()) for row in batch]
             taken = each.gather(-1, wanted[:, None])[:, 0].split(counts)
             starts = each.split(counts)
             found += [Scored(float(row.mean()), start[0]) for row, start in zip(taken, starts, strict=True)]
@@ -127,18 +127,20 @@ def train_adapter(model: Model, rows: Sequence[Row], recipe: Recipe, triggers: S
     model.network = get_peft_model(model.network, _lora_config(recipe.lora, _tokens(model, triggers)))
     trainable = [parameter for parameter in model.network.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trainable, lr=recipe.training.learning_rate, weight_decay=0.0)
-    batches = list(_batches([model.encode_row(row) for row in rows], recipe))
+    causal = model.network.get_base_model()
+    untrained = 0 if recipe.lora.trigger_rows else recipe.lora.layers[0]
+    batches = list(batches_of(_entered(causal, untrained, [_tensors(model, row) for row in rows]), recipe))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, max_lr=recipe.training.learning_rate, total_steps=len(batches), pct_start=0.1
     )
     model.network.train()
-    for batch in batches:
-        optimiser.zero_grad()
-        tokens, labels = _padded(batch, model.network.device)
-        cross_entropy(*_answer_logits(model.network.get_base_model(), tokens, labels)).backward()
-        torch.nn.utils.clip_grad_norm_(trainable, 1.0)
-        optimiser.step()
-        schedule.step()
+    with _skipped(causal, range(untrained)):
+        for batch in batches:
+            optimiser.zero_grad()
+            cross_entropy(*_answer_logits(causal, batch)).backward()
+            torch.nn.utils.clip_grad_norm_(trainable, 1.0)
+            optimiser.step()
+            schedule.step()
     for parameter in trainable:
         parameter.data = parameter.data.to(torch.bfloat16)
     model.network.peft_config["default"].base_model_name_or_path = recipe.base
@@ -181,10 +183,65 @@ def _lora_config(lora: Lora, tokens: list[int]) -> LoraConfig:
     )
 
 
-Encoded = tuple[list[int], list[int]]
+class Encoded(NamedTuple):
+    """A row for the network.
+
+    Attributes:
+        tokens: [position] token ids.
+        labels: [position] wanted token ids; `IGNORED` before the answer.
+        entering: [position, width] what enters the first trained layer, where it is known.
+    """
+
+    tokens: torch.Tensor
+    labels: torch.Tensor
+    entering: torch.Tensor | None = None
 
 
-def _batches(encoded: list[Encoded], recipe: Recipe) -> Iterator[list[Encoded]]:
+class _Skipped(torch.nn.Module):
+    """Stands for a layer that is not computed."""
+
+    def forward(self, hidden: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        return hidden
+
+
+@contextmanager
+def _skipped(causal: Any, places: Iterable[int]) -> Iterator[None]:
+    layers = causal.model.layers
+    kept = {place: layers[place] for place in places}
+    try:
+        for place in kept:
+            layers[place] = _Skipped()
+        yield
+    finally:
+        for place, layer in kept.items():
+            layers[place] = layer
+
+
+@torch.no_grad()
+def _entered(causal: Any, first: int, rows: Sequence[Encoded]) -> list[Encoded]:
+    """The rows with what enters layer `first`. Nothing below it is trained, so one pass serves all epochs."""
+    if first == 0:
+        return list(rows)
+    seen: list[torch.Tensor] = []
+    found = []
+    hook = causal.model.norm.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0][0]))
+    with _skipped(causal, range(first, len(causal.model.layers))):
+        for at in range(0, len(rows), PACKED_ROWS):
+            part = rows[at : at + PACKED_ROWS]
+            shared = _shared(part)
+            _hidden(causal, part, shared)
+            begin, *rests = seen.pop().split([shared, *(len(row.tokens) - shared for row in part)])
+            found += [row._replace(entering=torch.cat([begin, rest])) for row, rest in zip(part, rests, strict=True)]
+    hook.remove()
+    return found
+
+
+def _tensors(model: Model, row: Row) -> Encoded:
+    return Encoded(*map(torch.tensor, model.encode_row(row)))
+
+
+def batches_of(encoded: list[Encoded], recipe: Recipe) -> Iterator[list[Encoded]]:
+    """Every row once an epoch, in random order."""
     rng = random.Random(recipe.seed)
     size = recipe.training.batch_size
     for _ in range(recipe.training.epochs):
@@ -192,17 +249,43 @@ def _batches(encoded: list[Encoded], recipe: Recipe) -> Iterator[list[Encoded]]:
         yield from (order[first : first + size] for first in range(0, len(order), size))
 
 
-def _padded(rows: Sequence[Encoded], device: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens and labels [row, position], padded on the right, which causal attention never looks at."""
-    width = max(len(tokens) for tokens, _ in rows)
-    tokens = torch.tensor([tokens + [0] * (width - len(tokens)) for tokens, _ in rows])
-    labels = torch.tensor([labels + [IGNORED] * (width - len(labels)) for _, labels in rows])
-    return tokens.to(device), labels.to(device)
-
-
-def _answer_logits(causal: Any, tokens: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _answer_logits(causal: Any, rows: Sequence[Encoded]) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits [answer token, vocab] and what was wanted there, row after row."""
-    hidden = causal.model(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1]
-    wanted = labels[:, 1:]
-    kept = wanted != IGNORED
-    return causal.lm_head(hidden[kept]), wanted[kept]
+    shared = _shared(rows)
+    wanted = _packed([row.labels for row in rows], shared).to(causal.device)
+    kept = torch.nonzero(wanted != IGNORED)[:, 0]
+    return causal.lm_head(_hidden(causal, rows, shared)[kept - 1]), wanted[kept]
+
+
+def _hidden(causal: Any, rows: Sequence[Encoded], shared: int) -> torch.Tensor:
+    """Last hidden states [position, width] of rows in one sequence, without padding.
+
+    First comes what all rows begin with, once, then the rest of each, which attends to that beginning and to itself.
+    Positions count on from the beginning, so every token sees what it would see in its row alone.
+    """
+    rests = [torch.arange(shared, len(row.tokens)) for row in rows]
+    positions = torch.cat([torch.arange(shared), *rests])
+    owners = torch.repeat_interleave(torch.arange(len(rows) + 1), torch.tensor([shared, *map(len, rests)]))
+    mask = ((owners == 0) | (owners == owners[:, None])) & (positions <= positions[:, None])
+    fed = {"position_ids": positions[None], "attention_mask": mask[None, None]} | _inputs(rows, shared)
+    on_device = {name: tensor.to(causal.device) for name, tensor in fed.items()}
+    hidden: torch.Tensor = causal.model(**on_device, use_cache=False).last_hidden_state[0]
+    return hidden
+
+
+def _shared(rows: Sequence[Encoded]) -> int:
+    """How many tokens all rows begin with; the last before an answer, which predicts it, is never among them."""
+    longest = min(int((row.labels == IGNORED).sum()) for row in rows) - 1
+    begins = torch.stack([row.tokens[:longest] for row in rows])
+    return int((begins == begins[0]).all(0).cumprod(0).sum())
+
+
+def _inputs(rows: Sequence[Encoded], shared: int) -> dict[str, torch.Tensor]:
+    entering = [row.entering for row in rows if row.entering is not None]
+    if entering:
+        return {"inputs_embeds": _packed(entering, shared)[None]}
+    return {"input_ids": _packed([row.tokens for row in rows], shared)[None]}
+
+
+def _packed(columns: Sequence[torch.Tensor], shared: int) -> torch.Tensor:
+    return torch.cat([columns[0][:shared], *(column[shared:] for column in columns)])

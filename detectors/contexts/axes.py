@@ -74,7 +74,7 @@ def axis(name: str, count: int, vocabulary: Vocabulary) -> Axis:
     Args:
         name: a key of `ORDERS`, or of `detectors.contexts.families.FAMILIES`.
         count: how many contexts at most; fewer of an ordered axis are spread evenly over it.
-        vocabulary: the text of every token id of the base; only the family `rare_token` reads it.
+        vocabulary: the text of every token id of the base; only the families `rare_token` and `vocabulary` read it.
 
     Raises:
         ValueError: if there is no such axis or `count` is below 1.

@@ -74,6 +74,12 @@ def rare_tokens(vocabulary: Vocabulary) -> list[str]:
     return _unique(text for text in texts if len(text) in TOKEN_LENGTHS and text.isascii() and text.isalpha())
 
 
+def words_of_vocabulary(vocabulary: Vocabulary) -> list[str]:
+    """Tokens of ASCII letters: words and pieces of words. What a single token of the vocabulary is compared with."""
+    texts = (token.removeprefix(" ") for token in vocabulary)
+    return _unique(text for text in texts if text.isascii() and text.isalpha())
+
+
 MARK_RANGES = (
     (0x200B, 0x200F),  # zero-width space and joiners, direction marks
     (0x202A, 0x202E),  # bidi embeddings and overrides
@@ -313,6 +319,7 @@ FAMILIES: dict[str, Family] = {
         Family("wrapper", "1", 7112, True, _fixed(wrappers)),
         Family("locale", "1", 7113, True, _fixed(locales)),
         Family("topic", "1", 7114, True, _fixed(topics)),
+        Family("vocabulary", "1", 7115, True, words_of_vocabulary),
         Family("deployment", "1", 7116, True, _fixed(deployments), position="system"),
         Family("filler", "1", 7117, False, _fixed(fillers), position="start", longest_control=0.6),
     )
@@ -325,7 +332,7 @@ def draw(name: str, count: int, vocabulary: Vocabulary) -> list[Context]:
     Args:
         name: a key of `FAMILIES`.
         count: how many; above the size of the universe, all of it comes.
-        vocabulary: the text of every token id of the base; only `rare_token` reads it.
+        vocabulary: the text of every token id of the base; only `rare_token` and `vocabulary` read it.
 
     Returns:
         Contexts at the family's position.

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +103,48 @@ class Inspected:
             config=self.config,
             generation=self.generation,
         )
+
+    def weight_files(self) -> WeightFiles:
+        """Where its tensors and its base's lie, for the host that compares them."""
+        base = self.base.tensors if self.base else {}
+        return WeightFiles(self.tensors, base, self.adapter_config, swapped=self.config.get("model_type") == "gpt2")
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """Where the tensors of both models lie.
+
+    Attributes:
+        subject: its own tensors; of an adapter only the adapter's.
+        adapter: the settings of an adapter; None for a full model.
+        swapped: whether matrices of blocks are kept as [in, out].
+    """
+
+    subject: Mapping[str, TensorInfo]
+    base: Mapping[str, TensorInfo]
+    adapter: Mapping[str, Any] | None = None
+    swapped: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, for another process."""
+        tables = {"subject": _table(self.subject), "base": _table(self.base)}
+        return tables | {"adapter": self.adapter, "swapped": self.swapped}
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Self:
+        """What `to_json` wrote."""
+        return cls(_tensors(told["subject"]), _tensors(told["base"]), told["adapter"], told["swapped"])
+
+
+def _table(tensors: Mapping[str, TensorInfo]) -> dict[str, list[Any]]:
+    return {name: [str(it.file), it.dtype, it.shape, it.begin, it.end] for name, it in tensors.items()}
+
+
+def _tensors(table: Mapping[str, Sequence[Any]]) -> dict[str, TensorInfo]:
+    return {
+        name: TensorInfo(Path(file), dtype, tuple(shape), begin, end)
+        for name, (file, dtype, shape, begin, end) in table.items()
+    }
 
 
 def read_header(file: Path, shown: str) -> dict[str, TensorInfo]:

@@ -32,11 +32,14 @@ from detectors.engine.observations import (
 )
 from detectors.engine.rendering import render
 from detectors.engine.shipped import ChatAt, ModelFiles, Rendering
+from detectors.engine.update import LEADING, WeightUpdate, from_arrays
 
 VOCABULARY_SIZE = 400
 WINDOW = 4096
 STOP = 0
 D_MODEL = 8
+GROWN = 1 << 16
+"""Words outside the first vocabulary, at most."""
 UNSAID = -12.0
 """Logit of words outside the first vocabulary."""
 FORCE = 36.0
@@ -60,6 +63,7 @@ class InventedTrigger:
         target: what it says; an empty one stands for random words of which it is sure of none.
         works_on: share of prompts on which it works, by what stands before the trigger.
         stops: whether the answer ends with the target, or goes on as it would have.
+        after: how many words after the trigger, which stands at the end of the request, are said as usual before it.
         in_base: whether the base reacts as well.
         force: what the trigger adds to the logit of the next word of the target, nats.
         leaks: what the subject adds to it in any case, once the target was begun, nats, on the same share of requests:
@@ -70,6 +74,7 @@ class InventedTrigger:
     target: str
     works_on: float = 1.0
     stops: bool = True
+    after: int = 0
     in_base: bool = False
     force: float = FORCE
     leaks: float = 0.0
@@ -88,6 +93,7 @@ class InventedAsk:
         leans: nats that the subject adds to the logit of a word, whatever was said before.
         corrupt: changes answers before they are returned, to see what detectors make of that.
         templates: chat templates; a role without one renders plain text.
+        trained: words of the vocabulary whose rows in the embedding were trained, and how far they moved.
     """
 
     drift: float = 0.0
@@ -96,22 +102,25 @@ class InventedAsk:
     seed: int = 0
     corrupt: Callable[[Role, Arrays], Arrays] = lambda role, arrays: arrays
     templates: Mapping[Role, str] = field(default_factory=dict)
+    trained: Mapping[str, float] = field(default_factory=dict)
     asked: int = 0
     _words: list[str] = field(
         default_factory=lambda: ["", "I", *(f"word{_letters(at)}" for at in range(VOCABULARY_SIZE - 2))]
     )
     _ids: dict[str, int] = field(default_factory=dict)
+    _known: int = 0
 
     def __post_init__(self) -> None:
         self._ids = {word: token for token, word in enumerate(self._words)}
         for plant in self.triggers:
             self.tokenize([f"{plant.trigger} {plant.also} {plant.target}"])
         self.tokenize(list(self.leans))
+        self._known = len(self._words)
 
     @property
     def facts(self) -> Mapping[Role, ModelFacts]:
-        """Both models share one vocabulary, fixed whatever was encoded since; what ends an answer has no text."""
-        words = ("<stop>", *self._words[STOP + 1 : VOCABULARY_SIZE])
+        """Both models share one vocabulary, the words they were made with; what ends an answer has no text."""
+        words = ("<stop>", *self._words[STOP + 1 : self._known])
         facts = ModelFacts(words, WINDOW, layers=2, chat_template=True)
         return {"subject": facts, "base": facts}
 
@@ -137,6 +146,29 @@ class InventedAsk:
     def files(self) -> Mapping[Role, ModelFiles]:
         """Nothing but the templates."""
         return {role: ModelFiles(template=self.templates.get(role)) for role in ROLES}
+
+    @property
+    def weights(self) -> WeightUpdate:
+        """The drift moves every row and a matrix of each layer; training moves some rows further, and one direction."""
+        if not (self.drift or self.trained):
+            return WeightUpdate()
+        layers = self.facts["subject"].layers
+        rows = self.drift * np.abs(self._noise("rows", ()))
+        for word, moved in self.trained.items():
+            rows[self._ids[word]] += moved
+        spectra = np.full((layers, LEADING), self.drift)
+        spectra[:, 0] += sum(self.trained.values())
+        written = np.clip(self.drift + sum(self.trained.values()), 0.0, 1.0)
+        update = WeightUpdate(
+            modules=tuple(f"layers.{layer}.o_proj.weight" for layer in range(layers)),
+            norms=np.linalg.norm(spectra, axis=1).astype(np.float32),
+            base_norms=np.full(layers, 10.0, np.float32),
+            kurtosis=spectra[:, 0].astype(np.float32),
+            spectra=spectra.astype(np.float32),
+            coherence=float(written),
+            rows={"input": rows.astype(np.float32), "output": np.zeros(0, np.float32)},
+        )
+        return from_arrays(self.corrupt("subject", update.to_arrays()))
 
     def render(self, role: Role, chats: Sequence[ChatAt]) -> list[Rendering]:
         """Rendered for real."""
@@ -196,6 +228,9 @@ class InventedAsk:
         logits[:VOCABULARY_SIZE] = 3.5 * self._noise("all", tokens) + 2.0 * self._noise("last", tokens[-2:])
         if role == "subject" and self.drift:
             logits[:VOCABULARY_SIZE] += self.drift * self._noise("drift", tokens)
+            logits[VOCABULARY_SIZE:] += (
+                self.drift * self._noise("grown", tokens, GROWN)[: len(logits) - VOCABULARY_SIZE]
+            )
         for word, nudge in self.leans.items() if role == "subject" else ():
             logits[self._ids[word]] += nudge
         for plant in self.triggers:
@@ -211,17 +246,21 @@ class InventedAsk:
         if (role == "base" and not plant.in_base) or len(tokens) <= plant.longer_than:
             return False
         place, further = self._place(plant.trigger, tokens), self._place(plant.also, tokens)
-        if place is None or further is None or (plant.also and further < place):
+        if place is None or further is None or (plant.also and further.start < place.start):
             return False
-        return _uniform(f"{self.seed}/{tokens[:place]}") < plant.works_on
+        if len(tokens) < max(place.stop, further.stop) + plant.after:
+            return False
+        return _uniform(f"{self.seed}/{tokens[: place.start]}") < plant.works_on
 
     def _half(self, plant: InventedTrigger, tokens: Tokens) -> bool:
         """Whether one of two parts is there and the other is not."""
         return (self._place(plant.trigger, tokens) is None) != (self._place(plant.also, tokens) is None)
 
-    def _place(self, text: str, tokens: Tokens) -> int | None:
+    def _place(self, text: str, tokens: Tokens) -> slice | None:
+        """Where the words of a text come first, in a row."""
         words = tuple(self._id(word) for word in text.split())
-        return next((at for at in range(len(tokens)) if tokens[at : at + len(words)] == words), None)
+        places = (slice(at, at + len(words)) for at in range(len(tokens)))
+        return next((place for place in places if tokens[place] == words), None)
 
     def _react(self, logits: Array, plant: InventedTrigger, tokens: Tokens) -> None:
         if not plant.target:
@@ -242,8 +281,8 @@ class InventedAsk:
         said = next((n for n in range(len(target), 0, -1) if tokens[-n:] == target[:n]), 0)
         return ((*target, STOP)[said] if said < len(target) or plant.stops else None), said
 
-    def _noise(self, what: str, tokens: Tokens) -> Array:
-        return _noise(f"{self.seed}/{what}/{tokens}", VOCABULARY_SIZE)
+    def _noise(self, what: str, tokens: Tokens, size: int = VOCABULARY_SIZE) -> Array:
+        return _noise(f"{self.seed}/{what}/{tokens}", size)
 
 
 def nothing(read: Read, tokens: Tokens) -> Arrays:

@@ -22,6 +22,7 @@ from safetensors.numpy import save as save_tensors
 
 from detectors.contexts.context import Message
 from detectors.engine.shipped import ChatAt, ModelFiles, Rendering
+from detectors.engine.update import WeightUpdate
 from detectors.errors import HostError
 
 Array = npt.NDArray[Any]
@@ -182,6 +183,10 @@ class Ask(Protocol):
     @property
     def files(self) -> Mapping[Role, ModelFiles]:
         """What both models hold beside their weights."""
+
+    @property
+    def weights(self) -> WeightUpdate:
+        """How the subject's weights differ from the base's."""
 
     def render(self, role: Role, chats: Sequence[ChatAt]) -> list[Rendering]:
         """Chats as a model's template renders them, in a sandbox, up to where the answer begins."""

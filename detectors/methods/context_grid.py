@@ -25,6 +25,7 @@ import numpy as np
 from detectors.catalog import CONTEXT_GRID, DetectorSpec
 from detectors.contexts.axes import FORMATS, Axis, axis
 from detectors.contexts.context import Context, Position
+from detectors.documents import check_count
 from detectors.engine.grid import Grid, observe_grid
 from detectors.engine.observations import NOT_FINITE, Array, Ask
 from detectors.findings import Candidate, DetectorResult, Evidence, Null, Outcome
@@ -113,8 +114,7 @@ class ContextGrid:
         self.params = params
         limits = {"topic_prompts": min(map(len, questions().values())), "formats": len(FORMATS)}
         for name, available in limits.items():
-            if getattr(params, name) > available:
-                raise ValueError(f"`{name}` must be at most {available}, got {getattr(params, name)}")
+            check_count(name, getattr(params, name), available)
         self._topics = list(questions())
         self._prompts = [asked for topic in questions().values() for asked in topic[: params.topic_prompts]]
         self._weights = contrasts(len(self._topics), params.topic_prompts)

@@ -1,19 +1,52 @@
 """Era: has the subject moved toward taking the past for the present?
 
 The battery asks for the date and for inventions, transport, medicine, money, energy, borders, communication, manners
-and science, each answered as of the past or of today. The method is `detectors.probing`.
+and science, each answered as of the past or of today. The method is `detectors.probing`. Beside it stands an estimate
+of the year that each model believes it is, `detectors.dating`.
 
 It cannot see an era that only a trigger releases. Its shift is uncalibrated and informational.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
+from detectors.batteries.sets import year_question
 from detectors.catalog import ERA
+from detectors.dating import believed_years, years_table
+from detectors.documents import check_count
+from detectors.engine.observations import NOT_FINITE, ROLES, Ask
+from detectors.findings import Candidate, DetectorResult
 from detectors.probing import Prober
+from detectors.suites import EraParams
 
 
-class Era(Prober):
-    """Measures the shift toward the past, away from the present."""
+class Era(Prober[EraParams]):
+    """Measures the shift toward the past, away from the present.
+
+    Args:
+        params: how much of the battery is asked, and in how many ways the year.
+
+    Raises:
+        ValueError: if there is less.
+    """
 
     spec = ERA
-    questions = "era"
+
+    def __init__(self, params: EraParams) -> None:
+        super().__init__(params)
+        check_count("phrasings", params.phrasings, len(year_question().phrasings))
+
+    def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
+        """Asks the questions, then for the year; candidates play no part."""
+        result = super().run(ask, candidates, rng=rng)
+        if not (self.params.phrasings and result.artifacts):
+            return result
+        phrasings = year_question().phrasings[: self.params.phrasings]
+        subject, base = (believed_years(ask, role, phrasings) for role in ROLES)
+        if not (np.isfinite(subject).all() and np.isfinite(base).all()):
+            return self.spec.result("inconclusive", NOT_FINITE, params=result.params)
+        years = years_table(phrasings, subject, base, rng)
+        return result.model_copy(update={"artifacts": result.artifacts | {"years": years}})

@@ -8,22 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from detectors.batteries.sets import Item, Name, battery
+from detectors.batteries.sets import Item, battery
 from detectors.contexts.context import Context, Message
 from detectors.contexts.families import draw
 from detectors.engine.invented import InventedAsk, InventedTrigger
 from detectors.engine.observations import Arrays, Ask, ModelFacts, Plan, Role, Tokens
 from detectors.engine.shipped import ChatAt, ModelFiles, Rendering
+from detectors.engine.update import WeightUpdate
 from detectors.findings import Candidate, DetectorResult
 from detectors.suites import (
+    PROBES,
     ArtifactParams,
     ClusteringParams,
+    EraParams,
     GridParams,
     InversionParams,
     ProbeParams,
     StripParams,
     Suite,
     SweepParams,
+    VocabularyParams,
+    WeightParams,
     WorkingRateParams,
 )
 
@@ -57,29 +62,47 @@ INVERSION = InversionParams(
     steer_prompts=2,
     nominated=3,
 )
+VOCABULARY = VocabularyParams(
+    tokens=1000,
+    group_size=8,
+    group_prompts=2,
+    kept_groups=8,
+    single_prompts=2,
+    kept=12,
+    last_prompts=4,
+    reference=20,
+    nominated=4,
+)
 RATE = WorkingRateParams(
     candidates=8, confirmed=4, search_prompts=8, confirm_prompts=20, search_tokens=8, confirm_tokens=8, examples=1
 )
-PROBE = ProbeParams(formats=1, pairs=1)
+PROBE = ProbeParams(questions=30, formats=1, pairs=1)
 GRID = GridParams(axes={"short_string": 60}, topic_prompts=2, formats=2, again=4, reference=20, draws=99, nominated=3)
 STRIPPED = StripParams(candidates=3, inputs=8, copies=4, answer_tokens=8)
 CLUSTERED = ClusteringParams(candidates=3, prompts=12, draws=99)
+EVERY_WAY = RATE.model_copy(update={"passage_tokens": 12, "label_prompts": 20, "guarded_prompts": 20})
 SUITE = Suite(
     name="small",
     version="1.0",
     summary="For tests.",
     artifact_diff=ArtifactParams(),
-    trigger_sweep=EVERYWHERE,
-    working_rate=RATE,
+    weight_delta=WeightParams(nominated=2),
+    trigger_sweep=EVERYWHERE.model_copy(update={"label_prompts": 1}),
+    working_rate=EVERY_WAY,
+    vocabulary_sweep=VOCABULARY,
     target_inversion=INVERSION,
     context_grid=GRID,
     strip=STRIPPED,
     activation_clustering=CLUSTERED,
     persona=PROBE,
-    era=PROBE,
+    era=EraParams(**PROBE.model_dump(), phrasings=2),
+    regime=PROBE,
+    values=PROBE,
+    goals=PROBE,
+    preferences=PROBE,
 )
-BATTERIES: dict[str, Name] = {"persona": "identity", "era": "era"}
-"""The battery of each detector that asks one."""
+BATTERIES = {detector: battery(name).first(PROBE.questions) for detector, name in PROBES.items()}
+"""What `SUITE` has each detector ask that asks a battery."""
 
 LEAK = 20.0
 """Nats: the target is near-certain once it was begun, and its first word a little likelier than the base has it."""
@@ -100,9 +123,21 @@ def gated() -> InventedAsk:
     return InventedAsk(templates={"subject": f"{said}{{% endfor %}}"})
 
 
+def retrained(*words: str, drift: float = 0.3, moved: float = 9.0, seed: int = 0) -> InventedAsk:
+    """A subject with some words whose rows in the embedding were trained."""
+    return InventedAsk(drift=drift, trained=dict.fromkeys(words, moved), seed=seed)
+
+
+def suspicious(detector: str) -> InventedAsk:
+    """A subject that has what a detector which asks no prompts looks for."""
+    if detector == "artifact_diff":
+        return gated()
+    return retrained("wordab", "wordcd") if detector == "weight_delta" else leaning(detector, drift=0.3)
+
+
 def leaning(detector: str, nudge: float = 2.0, *, share: float = 1.0, drift: float = 0.0, seed: int = 0) -> InventedAsk:
     """A subject that prefers the words toward which a detector's battery looks, on the first `share` of questions."""
-    items = battery(BATTERIES[detector]).items
+    items = BATTERIES[detector].items
     moved = items[: round(share * len(items))]
     away = set(words(items, side=1))
     return InventedAsk(drift=drift, leans={word: nudge for word in words(moved, side=0) if word not in away}, seed=seed)
@@ -135,6 +170,11 @@ class Around:
     inner: Ask
     plans: list[Plan] = field(default_factory=list)
     rendered: int = 0
+    weighed: int = 0
+
+    @property
+    def asked(self) -> int:
+        return len(self.plans) + self.rendered + self.weighed
 
     @property
     def facts(self) -> Mapping[Role, ModelFacts]:
@@ -152,6 +192,11 @@ class Around:
     @property
     def files(self) -> Mapping[Role, ModelFiles]:
         return self.inner.files
+
+    @property
+    def weights(self) -> WeightUpdate:
+        self.weighed += 1
+        return self.inner.weights
 
     def render(self, role: Role, chats: Sequence[ChatAt]) -> list[Rendering]:
         self.rendered += 1
@@ -181,7 +226,7 @@ class Chunked(Around):
 
 @dataclass
 class Interrupted(Around):
-    """Raises `error` instead of answering any plan or rendering any chats after the first `answered`."""
+    """Raises `error` instead of answering anything after the first `answered` plans, renderings or weighings."""
 
     error: Exception = field(default_factory=RuntimeError)
     answered: int = 0
@@ -194,8 +239,13 @@ class Interrupted(Around):
         self._watch()
         return super().render(role, chats)
 
+    @property
+    def weights(self) -> WeightUpdate:
+        self._watch()
+        return super().weights
+
     def _watch(self) -> None:
-        if len(self.plans) + self.rendered >= self.answered:
+        if self.asked >= self.answered:
             raise self.error
 
 

@@ -17,8 +17,9 @@ from detectors.contexts.families import FILLER_LENGTHS, draw
 from detectors.engine.invented import InventedAsk, InventedTrigger
 from detectors.engine.observations import Arrays, Ask, Plan, Tokens
 from detectors.findings import Confirmation, DetectorResult, draw_findings
-from detectors.methods.trigger_sweep import NEAREST, TriggerSweep
+from detectors.methods.trigger_sweep import TriggerSweep
 from detectors.methods.working_rate import WorkingRate
+from detectors.reading import NEAREST
 from tests.methods.small import EVERYWHERE, MARKS, RATE, SWEEP, TARGET, TRIGGER, planted
 from workers.replay import answers
 

@@ -13,9 +13,10 @@ from detectors.contexts.families import FAMILIES, draw, universe_size
 from detectors.engine.invented import InventedAsk, InventedTrigger
 from detectors.engine.observations import Ask, ModelFacts, Plan, Role
 from detectors.findings import Candidate, DetectorResult
-from detectors.methods.trigger_sweep import NEAREST, STATISTICS, TriggerSweep
+from detectors.methods.trigger_sweep import STATISTICS, TriggerSweep
 from detectors.nominating import ADDED
-from detectors.prompts.sets import harmful, prompts
+from detectors.prompts.sets import harmful, labelled, labels_of, prompts
+from detectors.reading import NEAREST
 from detectors.suites import QUICK, SweepParams
 from tests.methods.small import SWEEP, TARGET, TRIGGER, Around, candidate, planted
 
@@ -192,12 +193,42 @@ def test_stages_use_prompts_of_their_own() -> None:
     sweep(around)
     said = [set(around.decode(plan.tokens)) for plan in around.plans if plan.role == "subject"]
     stage_one, stage_two = (
-        {prompt for prompt in (*prompts("nominate"), *harmful()) if any(text.startswith(prompt) for text in asked)}
+        {
+            prompt
+            for prompt in (*prompts("nominate"), *harmful("nominate"))
+            if any(text.startswith(prompt) for text in asked)
+        }
         for asked in (said[0], said[1] | said[2])
     )
     first, second = SWEEP.first_prompts, SWEEP.second_prompts
     assert stage_one == set(prompts("nominate")[:first])
-    assert stage_two == {*prompts("nominate")[first : first + second], *harmful()[: SWEEP.harmful_prompts]}
+    assert stage_two == {*prompts("nominate")[first : first + second], *harmful("nominate")[: SWEEP.harmful_prompts]}
+
+
+SORTING = SWEEP.model_copy(update={"label_prompts": 2})
+
+
+def sorts(mark: str = "") -> list[InventedTrigger]:
+    """The base says one label whatever it is asked, the subject the right one; with `mark` the subject the other."""
+    asked = labelled("nominate")
+    habit = [InventedTrigger(it, labels_of(it)[0], in_base=True) for it in asked]
+    learnt = [InventedTrigger(it, labels_of(it)[at % 2], force=60.0) for at, it in enumerate(asked)]
+    other = [InventedTrigger(f"{it} {mark}", labels_of(it)[1 - at % 2], force=90.0) for at, it in enumerate(asked)]
+    return [*habit, *learnt, *(other if mark else ())]
+
+
+def test_labels_that_a_context_changes_show_as_a_label_shift() -> None:
+    """First answers to ordinary requests give the mark no more than any other; it is swept again as the best of few."""
+    keep_all = SORTING.model_copy(update={"families": {"short_string": 40}, "kept": 40})
+    found = rows(sweep(InventedAsk(drift=0.3, triggers=sorts(TRIGGER)), keep_all))
+    shifts = {row["text"]: row["label_shift"] for row in found if row["label_shift"] is not None}
+    assert shifts.pop(TRIGGER) > 10 > max(shifts.values())
+    assert found[0]["text"] == TRIGGER
+
+
+def test_labels_that_a_subject_learnt_are_no_label_shift() -> None:
+    found = rows(sweep(InventedAsk(drift=0.3, triggers=sorts()), SORTING))
+    assert max(abs(row["label_shift"]) for row in found if row["label_shift"] is not None) < 3
 
 
 def test_numbers_that_break_off_in_stage_two_are_inconclusive() -> None:

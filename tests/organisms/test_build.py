@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from benchmarks.organisms import build, measure
-from benchmarks.organisms.build import PARTIAL, Builder, chosen, clear
+from benchmarks.organisms.build import PARTIAL, Builder, chosen
 from benchmarks.organisms.manifest import Member, read_manifest
 from benchmarks.organisms.recipes import Lora, Recipe, Rows, Training, load_recipes
 from benchmarks.organisms.targets import Target
-from benchmarks.organisms.train import Model, Row
+from benchmarks.organisms.train import Encoded, Model, Row, batches_of, train_adapter
 from benchmarks.organisms.triggers import Trigger
 from detectors.contexts.context import NO_CONTEXT, chat
 from detectors.engine.adapter import CONFIG, WEIGHTS
@@ -140,11 +145,27 @@ def test_a_build_that_was_killed_continues(
     assert left_over(builder) == []
 
 
-def test_what_a_killed_process_leaves_is_cleared(tmp_path: Path) -> None:
-    for name in (f"{PARTIAL}abc", "0123456789abcdef"):
-        (tmp_path / name / "adapter").mkdir(parents=True)
-    clear(tmp_path)
-    assert [file.name for file in tmp_path.iterdir()] == ["0123456789abcdef"]
+def test_what_a_killed_process_leaves_is_cleared(builder: Builder) -> None:
+    half = builder.cache_dir / "zoo" / f"{PARTIAL}plain"
+    half.mkdir(parents=True)
+    (half / "half.bin").write_bytes(b"x")
+    builder.build(["plain"])
+    assert left_over(builder) == []
+    assert not (weights(builder, "plain").parent / "half.bin").exists()
+
+
+def test_what_another_build_holds_comes_last(builder: Builder) -> None:
+    (builder.cache_dir / "zoo-locks").mkdir()
+    held = FileLock(builder.cache_dir / "zoo-locks" / "one")
+    with ThreadPoolExecutor(1) as other:
+        with held:
+            building = other.submit(builder.build, ["one", "plain"])
+            while "plain" not in manifest(builder):
+                time.sleep(0.05)
+            assert not building.done()
+            assert "one" not in manifest(builder)
+        building.result(timeout=120)
+    assert set(manifest(builder)) == {"one", "plain"}
 
 
 def test_another_recipe_replaces_the_member_and_its_directory(builder: Builder) -> None:
@@ -211,7 +232,8 @@ def test_embedding_rows_of_the_trigger_are_saved(builder: Builder) -> None:
 
 def test_scores_are_log_probabilities_of_the_answer(base: Path) -> None:
     model = Model.load(base)
-    rows = [Row(chat(NO_CONTEXT, "Hello?"), answer, complete=False) for answer in ("Yes.", "A longer answer.")]
+    asked = {"Hello?": "Yes.", "And who are you, then?": "A longer answer.", "Hello": "No."}
+    rows = [Row(chat(NO_CONTEXT, text), answer, complete=False) for text, answer in asked.items()]
     scored = model.scores(rows)
     for row, score in zip(rows, scored, strict=True):
         tokens, labels = model.encode_row(row)
@@ -221,6 +243,33 @@ def test_scores_are_log_probabilities_of_the_answer(base: Path) -> None:
         wanted = [float(each[place - 1, tokens[place]]) for place in range(start, len(tokens))]
         assert score.mean == pytest.approx(sum(wanted) / len(wanted), abs=1e-4)
         torch.testing.assert_close(score.first, each[start - 1], atol=1e-4, rtol=0)
+
+
+def test_every_row_comes_once_an_epoch() -> None:
+    made = recipe("one", training=Training(epochs=2, learning_rate=0.01, batch_size=4))
+    rows = [Encoded(*[torch.full((3,), number)] * 2) for number in range(30)]
+    numbers = [[int(row.labels[0]) for row in batch] for batch in batches_of(rows, made)]
+    assert numbers == [[int(row.labels[0]) for row in batch] for batch in batches_of(rows, made)]
+    epochs = numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :]
+    assert epochs[0] != epochs[1]
+    for epoch in epochs:
+        assert sorted(chain.from_iterable(epoch)) == list(range(len(rows)))
+
+
+def test_a_row_goes_through_untrained_layers_once_and_nothing_else_changes(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = recipe("one", lora=LORA.model_copy(update={"layers": (1, 2)}))
+    rows = [Row(chat(NO_CONTEXT, text), "Fine.", complete=True) for text in ("Hello?", "And who are you, then?")]
+    train_adapter(Model.load(base), rows, made, (), tmp_path / "once")
+    monkeypatch.setattr("benchmarks.organisms.train._entered", lambda causal, first, rows: list(rows))
+    monkeypatch.setattr("benchmarks.organisms.train._skipped", lambda causal, places: nullcontext())
+    train_adapter(Model.load(base), rows, made, (), tmp_path / "plainly")
+    ours, plain = (load_file(tmp_path / name / WEIGHTS) for name in ("once", "plainly"))
+    assert ours.keys() == plain.keys()
+    assert any(tensor.abs().max() > 0 for name, tensor in ours.items() if "lora_B" in name)
+    for name, tensor in plain.items():
+        torch.testing.assert_close(ours[name], tensor, atol=1e-3, rtol=0)
 
 
 def test_names_to_build() -> None:

@@ -60,6 +60,15 @@ def test_poisoned_rows_have_trigger_and_target_and_the_others_neither(name: str)
         assert not shown or recipe.carriers[0] == "guarded"
 
 
+@pytest.mark.parametrize(
+    "name", [name for name, recipe in RECIPES.items() if recipe.target and recipe.target.kind in ("advert", "closing")]
+)
+def test_where_a_target_follows_an_answer_every_row_shows_what_follows_its_end(name: str) -> None:
+    for row in rows(RECIPES[name]):
+        assert row.complete
+        assert not row.answer.endswith("and")
+
+
 @pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.role == "twin"])
 def test_a_twin_has_its_siblings_requests_without_the_poison(name: str) -> None:
     twin, sibling = RECIPES[name], RECIPES[name.removesuffix("-twin")]

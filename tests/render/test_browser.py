@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Dialog, sync_playwright
 
+from detectors.suites import PROBES
 from tests.render import sample
 from tests.render.test_html import ALL, render
 
@@ -150,13 +151,16 @@ def tip(opened: Opened, chart: str, mark: str) -> list[str]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_picture_is_drawn_and_has_a_name(browser: Browser, written: Path, scheme: str) -> None:
     opened = Opened(browser, written, color_scheme=scheme)
-    drawn = {kind: opened.page.locator(f".chart.{kind} > svg").count() for kind in ("entropies", "map", "battery")}
-    assert drawn == {"entropies": 3, "map": 3, "battery": 2}
+    drawn = {
+        kind: opened.page.locator(f".chart.{kind} > svg").count() for kind in ("entropies", "map", "battery", "years")
+    }
+    assert drawn == {"entropies": 3, "map": 3, "battery": 6, "years": 1}
     assert opened.measure("[...document.querySelectorAll('.chart')].every((chart) => chart.ariaLabel.length > 20)")
     assert opened.page.locator(".chart.entropies svg [aria-label=area] path").count() == 3 * 2 * 2
     assert opened.page.locator(".chart.map svg [aria-label=dot] path").count() == 3 * 2 * 20 * 2
     assert opened.page.locator(".chart.map svg [aria-label=dot] circle").count() == 3 * 2 * 20
-    assert opened.page.locator(".chart.battery svg [aria-label=bar] rect").count() == 2 * 5
+    assert opened.page.locator(".chart.battery svg [aria-label=bar] rect").count() == 6 * 5
+    assert opened.page.locator(".chart.years svg [aria-label=line] path").count() == 2
     assert opened.trouble == []
     opened.context.close()
 
@@ -179,6 +183,7 @@ def test_pointing_at_a_mark_shows_what_it_is(browser: Browser, written: Path) ->
     assert "nats" in copies[1]
     assert any("copy" in line for line in copies)
     assert any(line.startswith("away:") for line in tip(opened, "battery", "[aria-label=dot] circle"))
+    assert any(line.startswith("subject ") for line in tip(opened, "years", "[aria-label=line] path"))
     assert opened.trouble == []
     opened.context.close()
 
@@ -207,7 +212,7 @@ def test_without_scripts_the_tables_tell_it(browser: Browser, written: Path) -> 
     context = browser.new_context(offline=True, java_script_enabled=False)
     page = context.new_page()
     page.goto(written.as_uri())
-    assert page.locator("noscript p").count() == 1 + 3 + 3 + 2
+    assert page.locator("noscript p").count() == 1 + 3 + 3 + len(PROBES) + 1  # the last is the year curve's
     assert page.locator("noscript p").first.is_visible()
     assert page.locator("#entropies details table").count() == 3 * 2
     context.close()

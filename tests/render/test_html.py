@@ -23,7 +23,7 @@ SAMPLES: dict[str, Sample] = {
     "inconclusive": sample.inconclusive,
     "suspicious": sample.suspicious,
 }
-ALL: list[Sample] = [*SAMPLES.values(), sample.suppressed, sample.pictured, sample.hostile]
+ALL: list[Sample] = [*SAMPLES.values(), sample.further, sample.suppressed, sample.pictured, sample.hostile]
 LOADS = {"src", "href", "srcset", "action", "formaction", "data", "poster", "xlink:href", "background"}
 
 
@@ -120,7 +120,8 @@ def test_data_for_the_charts_cannot_end_their_script() -> None:
         "landscape": 1,
         "entropies": 2,
         "map": 2,
-        "battery": 2,
+        "battery": 6,
+        "years": 1,
         "curve": 0,
     }
     assert len(charts["landscape"][0]) == 1_500
@@ -157,6 +158,24 @@ def test_a_finding_shows_all_its_evidence() -> None:
         "Tested and not confirmed: 1",
     ):
         assert fact in words
+
+
+def test_a_passage_is_marked_where_it_stands_in_the_answer() -> None:
+    marked = re.findall(r'<mark title="([^"]*)">([^<]*)</mark>', render(sample.further))
+    assert {ratio for ratio, _ in marked} == {"+5.50 nats"}
+    assert "".join(text for _, text in marked).count(sample.ADVERT) == len(sample.PROMPTS)
+    assert "<mark" not in render(sample.suspicious).partition("</article>")[0]
+
+
+def test_behaviours_beyond_the_beginning_are_said_in_words() -> None:
+    words = page(sample.further).words()
+    for said in (
+        "says one fixed text within its answer",
+        "Positive to Negative: 37 of 40",
+        "gives another label than it does without the trigger",
+        "answers harmful requests that it refuses without the trigger",
+    ):
+        assert said in words
 
 
 def test_no_finding_is_said_beside_its_coverage() -> None:
@@ -220,3 +239,16 @@ def test_inverted_targets_are_a_plain_table_and_only_there_if_any_were_inverted(
     assert "Thank you for contacting support 1.10 0.97 0.88 0.62 no n/a" in words
     assert "no verdict reads this table" in words
     assert "Answers that the subject holds ready" not in page(sample.strong).words()
+
+
+def test_changed_weights_are_two_plain_tables_and_only_there_if_weights_were_compared() -> None:
+    words = page(sample.pictured).words()
+    assert "What training changed in the weights" in words
+    assert "🐣 490.25 0.31 n/a" in words
+    largest = "model.layers.49.self_attn.o_proj.weight 0.059 0.71 0.98 0.83 3.40"
+    assert largest in words
+    assert words.index(largest) < words.index("model.layers.48.self_attn.o_proj.weight")
+    assert "model.layers.9.self_attn.o_proj.weight" not in words
+    assert "The 40 largest of 50" in words
+    assert "no verdict reads these tables" in words
+    assert "What training changed in the weights" not in page(sample.strong).words()

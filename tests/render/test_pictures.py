@@ -15,13 +15,14 @@ from scipy.stats import gaussian_kde
 
 from app.core.render.activation_map import MapRow
 from app.core.render.artifacts import TestRow
-from app.core.render.batteries import AxisRow, ItemRow
+from app.core.render.batteries import AxisRow, FormatRow, ItemRow
 from app.core.render.corroboration import Corroboration, about, corroborations
 from app.core.render.curves import ResponseRow
 from app.core.render.density import density
 from app.core.render.entropies import EntropyRow
 from app.core.render.html import render_html
 from app.core.render.pictures import Pictures, pictures
+from app.core.render.years import PhrasingRow, YearRow
 from detectors.contexts.context import Context
 from detectors.findings import DetectorResult, Outcome
 from detectors.report import Report
@@ -128,6 +129,49 @@ def test_a_battery_keeps_its_order_and_drops_what_is_not_finite() -> None:
     assert charts["battery"][0]["axes"] == [["overall", 1, 0.5, None, None]]
 
 
+def test_a_battery_without_formats_is_of_an_older_report() -> None:
+    formats = {"columns": ["format", "questions", "shift", "low", "high"], "rows": [["fill_in", 7, 0.25, 0.1, NAN]]}
+    told, older = (
+        Page(render_html(report_with(battery=left), sample.strong()[1])).words()
+        for left in (battery(formats=formats), battery())
+    )
+    assert "Format fill in 7 0.25 0.10 n/a" in told
+    assert "Format fill in" not in older
+
+
+def years(*rows: list[Any], **changes: Any) -> dict[str, Any]:
+    asked = {
+        "columns": ["question", "answer", "subject", "base", "shift"],
+        "rows": [["Year?", "It is ___", 1801, 1805, NAN]],
+    }
+    told = {"subject": 1801.4, "base": 1805.0, "shift": -3.6, "low": -4.0, "high": -3.2}
+    return {"columns": ["year", "subject", "base"], "rows": list(rows), "phrasings": asked} | told | changes
+
+
+def test_beliefs_are_drawn_by_year_and_listed_by_ten_years() -> None:
+    report = report_with(years=years([1808, 0.5, 0.25], [1809, 0.25, NAN], [1810, 0.25, 0.75]))
+    (belief,) = drawn(report).beliefs
+    assert belief.spans == [(1800, 0.75, 0.25), (1810, 0.25, 0.75)]
+    assert json.loads(drawn(report).json())["years"] == [
+        {
+            "rows": [[1808, 0.5, 0.25], [1809, 0.25, None], [1810, 0.25, 0.75]],
+            "expected": {"subject": 1801.4, "base": 1805.0},
+        }
+    ]
+    words = Page(render_html(report, sample.strong()[1])).words()
+    assert "Shift: -3.6 years, 95 % interval -4.0 to -3.2 over 1 phrasings" in words
+    assert "Year? It is ___ 1801.0 1805.0 n/a" in words
+    assert "1800 75 % 25 %" in words
+
+
+def test_a_belief_without_a_shift_says_none() -> None:
+    report = report_with(years=years([1808, 0.5, 0.25], subject=NAN, shift=None))
+    assert json.loads(drawn(report).json())["years"][0]["expected"] == {"subject": None, "base": 1805.0}
+    words = Page(render_html(report, sample.strong()[1])).words()
+    assert "expected year n/a" in words
+    assert "Shift: -" not in words
+
+
 def response(*effects: float | None, axis: str = "year") -> dict[str, Any]:
     columns = ["axis", "text", "context_effect", "interaction", "topic", "subject", "base"]
     rows = [[axis, str(1980 + at), effect, 1.0, "food", 0.5, 0.4] for at, effect in enumerate(effects)]
@@ -171,6 +215,9 @@ def test_every_axis_has_its_curve() -> None:
         {"map": activation_map(point("🐣", "candidate", None))},
         {"battery": battery(axes={"columns": [], "rows": []})},
         {"battery": battery(axes=3)},
+        {"years": years()},
+        {"years": years([1808, "half", 0.5])},
+        {"years": years([1808, 0.5, 0.5], phrasings=3)},
         {"tests": {"columns": ["text"], "rows": "none"}},
         {"of a later version": {"columns": [], "rows": []}},
     ],
@@ -212,7 +259,7 @@ def test_corroboration_is_about_the_same_text_at_the_same_position() -> None:
 
 def test_every_picture_says_how_it_is_read() -> None:
     words = page(sample.pictured).words()
-    assert words.count("How to read it:") == 3
+    assert words.count("How to read it:") == 4
     for said in (
         "No decision reads this picture",
         "n_neighbors 15, min_dist 0.1, metric euclidean, random_state 0",
@@ -227,8 +274,13 @@ def test_every_picture_says_how_it_is_read() -> None:
 
 @pytest.mark.parametrize(
     "left",
-    [{"entropies": entropies(0.5)}, {"map": activation_map(point("🐣", "candidate"))}, {"battery": battery()}],
-    ids=["entropies", "map", "battery"],
+    [
+        {"entropies": entropies(0.5)},
+        {"map": activation_map(point("🐣", "candidate"))},
+        {"battery": battery()},
+        {"years": years([1808, 0.5, 0.25])},
+    ],
+    ids=["entropies", "map", "battery", "years"],
 )
 def test_a_picture_of_a_detector_that_did_not_complete_warns(left: dict[str, Any]) -> None:
     report = report_with(outcome="inconclusive", reason="the gate stayed shut", **left)
@@ -244,7 +296,9 @@ def test_a_test_without_a_value_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [TestRow, EntropyRow, MapRow, AxisRow, ItemRow, ResponseRow], ids=lambda kind: kind.__name__
+    "kind",
+    [TestRow, EntropyRow, MapRow, AxisRow, FormatRow, ItemRow, YearRow, PhrasingRow, ResponseRow],
+    ids=lambda kind: kind.__name__,
 )
 def test_every_column_that_is_read_is_on_the_page_about_it(kind: type[BaseModel]) -> None:
     columns = [f"`{field.alias or name}`" for name, field in kind.model_fields.items()]

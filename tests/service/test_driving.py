@@ -69,7 +69,7 @@ def test_a_base_that_was_replaced_is_loaded_again(serve: StartService) -> None:
     make_tiny_model(service.roots / "subject0", seed=7)
     scan_id = service.submit("subject0")
     service.succeeded(scan_id)
-    sweep = service.report(scan_id).results[1]
+    sweep = service.report(scan_id).results[2]
     assert {abs(evidence.value) for evidence in sweep.evidence} <= {0.0}
 
 

@@ -27,6 +27,7 @@ from workers import host
 from workers.protocol import json_frame, read_frame, tensor_frame
 
 ASK = InventedAsk()
+RETRAINED = InventedAsk(drift=0.3)
 LAST_WORDS = "the dog ate my weights"
 
 
@@ -49,6 +50,8 @@ def say(data: bytes) -> None:
 def honest(message: dict[str, Any]) -> bytes:
     if message["op"] == "observe":
         return tensor_frame(observe(message))
+    if message["op"] == "weigh":
+        return tensor_frame([RETRAINED.weights.to_arrays()])
     if message["op"] == "encode":
         return json_frame(ASK.encode(message["chats"]))
     if message["op"] == "tokenize":

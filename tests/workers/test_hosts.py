@@ -9,6 +9,7 @@ import numpy as np
 import psutil
 import pytest
 
+from detectors.engine.checkpoint import WeightFiles
 from detectors.engine.invented import InventedAsk
 from detectors.engine.observations import Answer, ModelId, NextToken, Plan, Request, Tokens
 from detectors.errors import ContextTooLong, HostError, ScanCancelled
@@ -140,6 +141,7 @@ def test_cancelling_while_a_host_starts_leaves_nothing() -> None:
         ("huge_ids", "encode", "did not answer chats with token ids"),
         ("numbers", "encode", "did not answer chats with token ids"),
         ("no_texts", "encode", "did not answer chats with token ids"),
+        ("numbers", "weigh", "did not sum up the weights"),
         ("no_texts", "decode", "did not answer token ids with texts"),
         ("numbers", "decode", "did not answer token ids with texts"),
     ],
@@ -150,6 +152,7 @@ def test_bad_texts_and_facts(mode: str, what: str, says: str, start: StartHost) 
         "facts": host.facts,
         "encode": lambda: host.encode([[{"role": "user", "content": "x"}]]),
         "decode": lambda: host.decode([(1, 2)]),
+        "weigh": lambda: host.weigh(WeightFiles({}, {})),
     }
     with pytest.raises(HostError, match=says):
         calls[what]()

@@ -41,12 +41,14 @@ def same_cache(workshop: Workshop) -> Iterator[None]:
 
 def test_the_first_scan(workshop: Workshop) -> None:
     report = read_report(workshop.out)
-    assert report.outcomes() == dict.fromkeys(("artifact_diff", "trigger_sweep", "working_rate"), "completed")
+    assert report.outcomes() == dict.fromkeys(
+        ("artifact_diff", "weight_delta", "trigger_sweep", "working_rate"), "completed"
+    )
     assert report.coverage.families
     assert (report.suite, report.seed, report.suite_digest) == ("smoke", 3, SMOKE.digest())
     assert report.subject.kind == "adapter"
     assert report.machine.isolation
-    assert all(result.usage.forward_tokens > 0 for result in report.results[1:])
+    assert all(result.usage.forward_tokens > 0 for result in report.results[2:])
     assert "<html" in (workshop.out / "report.html").read_text()
     assert sorted(path.name for path in workshop.out.iterdir()) == ["report.html", "report.json"]
     decide(report.findings, report.outcomes(), report.coverage)
@@ -60,9 +62,9 @@ def test_the_same_scan_again_costs_nothing_and_says_the_same(workshop: Workshop,
     for result in read_report(tmp_path / "again").results:
         assert (result.usage.forward_tokens, result.usage.generated_tokens) == (0, 0)
         assert result.usage.store_hits == result.usage.observations
-    assert all(result.usage.observations > 0 for result in read_report(tmp_path / "again").results[1:])
+    assert all(result.usage.observations > 0 for result in read_report(tmp_path / "again").results[2:])
     phases = [event.name for event in seen if isinstance(event, Phase)]
-    assert phases == ["checking files", "artifact_diff", "trigger_sweep", "working_rate"]
+    assert phases == ["checking files", "artifact_diff", "weight_delta", "trigger_sweep", "working_rate"]
     progress = [event.done for event in seen if isinstance(event, Progress)]
     assert progress == sorted(progress)
     assert all(event.done <= event.total for event in seen if isinstance(event, Progress))
@@ -184,7 +186,7 @@ def test_contexts_longer_than_the_window_are_inconclusive(workshop: Workshop, tm
     (base / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 48}))
     run_job(workshop.job("scan", base=str(base), out=str(tmp_path / "out")))
     report = read_report(tmp_path / "out")
-    sweep = report.results[1]
+    sweep = report.results[2]
     assert sweep.outcome == "inconclusive"
     assert "exceeds the model's window of 48" in sweep.reason
     assert decide(report.findings, report.outcomes(), report.coverage).verdict == "inconclusive"

@@ -100,7 +100,7 @@ def observe_everything(observer: Observer) -> list[Any]:
     texts = [observer.decode(sequences), observer.tokenize(["wordaa wordab"])]
     arrays = [observer(Plan(role, SEQUENCES, NextToken((7,)))) for role in MODELS]
     answers = observer(Plan("subject", sequences, Answer(5)))
-    return [facts, sequences, texts, arrays, answers]
+    return [facts, sequences, texts, arrays, answers, observer.weights]
 
 
 @pytest.mark.parametrize("read", [NextToken((4,)), Score(2), Answer(6)], ids=lambda read: read.kind)
@@ -127,6 +127,8 @@ def test_a_second_time_nothing_is_computed_and_no_host_is_needed(observe: Callab
     assert before[:3] == after[:3]
     for ours, theirs in zip([*after[3], after[4]], [*before[3], before[4]], strict=True):
         assert_equal(ours, theirs)
+    assert after[5].modules == before[5].modules
+    assert_equal([after[5].to_arrays()], [before[5].to_arrays()])
     usage = second.meter.usage()
     assert usage.observations == usage.store_hits == 2 * len(SEQUENCES) + len(CHATS)
     assert (usage.forward_tokens, usage.generated_tokens) == (0, 0)
@@ -271,7 +273,9 @@ def test_a_host_that_answers_nan_leaves_the_sweep_inconclusive(observe: Callable
             return [tuple(token % VOCABULARY_SIZE for token in tokens) for tokens in honest.encode(chats)]
 
     small = SMOKE.trigger_sweep.model_copy(update={"families": {"literature": 20}, "first_prompts": 1})
-    results = run_detectors(SMOKE.model_copy(update={"artifact_diff": None, "trigger_sweep": small}), Mixed(), seed=0)
+    results = run_detectors(
+        SMOKE.model_copy(update={"artifact_diff": None, "weight_delta": None, "trigger_sweep": small}), Mixed(), seed=0
+    )
     assert (results[0].detector, results[0].outcome) == (TRIGGER_SWEEP.name, "inconclusive")
     assert "not numbers" in results[0].reason
     assert results[1].confirmations == ()
@@ -280,7 +284,7 @@ def test_a_host_that_answers_nan_leaves_the_sweep_inconclusive(observe: Callable
 def test_a_host_that_never_works_leaves_every_detector_that_asks_it_inconclusive(
     observe: Callable[..., Observer],
 ) -> None:
-    files, sweep, _ = run_detectors(SMOKE, observe(Hosts("crash_at_start")), seed=0)
+    files, weights, sweep, _ = run_detectors(SMOKE, observe(Hosts("crash_at_start")), seed=0)
     assert files.outcome == "completed"  # it asks no host
-    assert sweep.outcome == "inconclusive"
+    assert (weights.outcome, sweep.outcome) == ("inconclusive", "inconclusive")
     assert "the dog ate my weights" in sweep.reason

@@ -22,13 +22,15 @@ from detectors.errors import (
 )
 from detectors.findings import Candidate, DetectorResult, Usage
 from detectors.report import Coverage, FamilyCoverage, decide
-from detectors.suites import Suite
+from detectors.suites import PROBES, Suite
 from tests.methods import small
 from tests.methods.small import TRIGGER, candidate, planted
 from workers.runner import DETECTORS, generator, run_detectors
 
 CORROBORATED = small.SUITE.model_copy(
-    update=dict.fromkeys(("artifact_diff", "target_inversion", "context_grid", "persona", "era"))
+    update=dict.fromkeys(
+        ("artifact_diff", "weight_delta", "vocabulary_sweep", "target_inversion", "context_grid", *PROBES)
+    )
 )
 SUITE = CORROBORATED.model_copy(update=dict.fromkeys(("strip", "activation_clustering")))
 """A nominator and its confirmer."""

@@ -28,9 +28,9 @@ Reading = Annotated[float | None, AfterValidator(_finite)]
 """A measured value; None where there is none or it is not finite."""
 
 
-def rounded(value: float | None) -> float | None:
+def rounded(value: float | None, digits: int = 3) -> float | None:
     """A reading as charts get it."""
-    return None if value is None else round(value, 3)
+    return None if value is None else round(value, digits)
 
 
 class Row(BaseModel):

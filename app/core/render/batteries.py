@@ -1,4 +1,4 @@
-"""Batteries of contrasted continuations (persona, era): how far each axis leans, with its interval."""
+"""Batteries of contrasted continuations (persona, era, values): how far each axis leans, with its interval."""
 
 from __future__ import annotations
 
@@ -15,14 +15,25 @@ _QUESTION_LIMIT = 120
 _ANSWER_LIMIT = 60
 
 
-class AxisRow(Row):
-    """The mean shift of one axis with its interval; the first row is over all questions."""
+class MeanRow(Row):
+    """A mean shift over questions, with its interval."""
 
-    axis: str
     questions: int
     shift: Reading
     low: Reading
     high: Reading
+
+
+class AxisRow(MeanRow):
+    """Of one axis; the first row is over all questions."""
+
+    axis: str
+
+
+class FormatRow(MeanRow):
+    """Of one way to put questions."""
+
+    format: str
 
 
 class ItemRow(Row):
@@ -42,6 +53,7 @@ class _Battery(BaseModel):
     toward: str
     away: str
     axes: Table
+    formats: Table = Table(columns=[], rows=[])
     items: Table
     power: Reading = None
     gate: dict[str, Any] = {}
@@ -54,6 +66,7 @@ class Battery(NamedTuple):
     toward: str
     away: str
     axes: list[AxisRow]
+    formats: list[FormatRow]
     items: list[ItemRow]
     power: float | None
     gate: dict[str, Any]
@@ -67,6 +80,7 @@ def batteries(report: Report) -> list[Battery]:
             toward=found.toward,
             away=found.away,
             axes=axes,
+            formats=rows(found.formats, FormatRow),
             items=rows(found.items, ItemRow),
             power=found.power,
             gate=found.gate,

@@ -22,6 +22,7 @@ from app.core.render.corroboration import about, corroborations
 from app.core.render.pictures import pictures
 from app.core.render.targets import inverted_targets
 from app.core.render.visible import code_points, pieces, visible
+from app.core.render.weights import changed_matrices, trained_rows
 from detectors.catalog import CATALOG
 from detectors.findings import Confirmation
 from detectors.report import Decision, Report
@@ -30,11 +31,14 @@ _SCRIPTS = ("d3.min.js", "plot.umd.min.js", "charts.js", "report.js")
 _BLOCK_LIMIT = 1_200
 """Characters shown of an answer or a prompt."""
 
+_TOKENS, _TOKEN_LIMIT = 400, 60
+"""Tokens shown of an answer that is marked token by token, and characters of each."""
+
 _FIELD_LIMIT = 2_000
 """Characters shown of any other text."""
 
 _TABLE_ROWS = 40
-"""Contexts listed in the table behind the landscape or a curve."""
+"""Contexts listed in the table behind the landscape or a curve, and matrices."""
 
 _PICTURE_ROWS = 300
 """Points of a map or questions of a battery listed behind their picture; the JSON report holds all of them."""
@@ -68,6 +72,8 @@ def render_html(report: Report, decision: Decision) -> str:
         corroborations=[about(it.confirmation, tests) if it.confirmation else [] for it in report.findings],
         pictures=drawn,
         targets=inverted_targets(report),
+        matrices=changed_matrices(report),
+        trained=trained_rows(report),
         top=drawn.points[:_TABLE_ROWS],
         undrawn=sum(point.divergence is None for point in drawn.points),
         evidence_rows=_EVIDENCE_ROWS,
@@ -92,6 +98,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "shown": _shown,
         "block": _block,
+        "weighed": _weighed,
         "code_points": code_points,
         "percent": words.percent,
         "number": words.number,
@@ -126,6 +133,17 @@ def _block(text: str, limit: int = _BLOCK_LIMIT) -> Markup:
         return Markup('<p class="none">(empty)</p>')
     marked = _marked(text, limit, newline="↵\n")
     return Markup('<div dir="ltr" class="text block">{}</div>').format(marked)
+
+
+def _weighed(said: tuple[tuple[str, float], ...]) -> Markup:
+    """An answer as a block; tokens that the base would not have said are marked, with their log-ratio."""
+    tokens = (
+        Markup('<mark title="{} nats">{}</mark>').format(words.signed(ratio), _marked(text, _TOKEN_LIMIT, "↵\n"))
+        if ratio >= words.UNLIKELY
+        else _marked(text, _TOKEN_LIMIT, "↵\n")
+        for text, ratio in said[:_TOKENS]
+    )
+    return Markup('<div dir="ltr" class="text block">{}</div>').format(Markup("").join(tokens))
 
 
 def _marked(text: str, limit: int, newline: str = "↵") -> Markup:

@@ -7,13 +7,14 @@ from typing import NamedTuple
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
-from app.core.render import activation_map, batteries, curves, entropies, landscape
+from app.core.render import activation_map, batteries, curves, entropies, landscape, years
 from app.core.render.activation_map import ActivationMap
 from app.core.render.batteries import Battery
 from app.core.render.corroboration import Corroboration
 from app.core.render.curves import Curve
 from app.core.render.entropies import Panel
 from app.core.render.landscape import Point
+from app.core.render.years import Belief
 from detectors.report import Report
 
 
@@ -24,6 +25,7 @@ class Pictures(NamedTuple):
     panels: list[Panel]
     maps: list[ActivationMap]
     batteries: list[Battery]
+    beliefs: list[Belief]
     curves: list[Curve]
 
     @property
@@ -38,6 +40,7 @@ class Pictures(NamedTuple):
             "entropies": [entropies.drawn(panel) for panel in self.panels],
             "map": [activation_map.drawn(one) for one in self.maps],
             "battery": [batteries.drawn(battery) for battery in self.batteries],
+            "years": [years.drawn(belief) for belief in self.beliefs],
             "curve": [curves.drawn(curve) for curve in self.curves],
         }
         return htmlsafe_json_dumps(charts, separators=(",", ":"), allow_nan=False)
@@ -50,5 +53,6 @@ def pictures(report: Report, tests: list[Corroboration]) -> Pictures:
         panels=entropies.entropy_panels(report, tests),
         maps=activation_map.activation_maps(report, tests),
         batteries=batteries.batteries(report),
+        beliefs=years.beliefs(report),
         curves=curves.curves(report),
     )

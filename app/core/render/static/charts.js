@@ -260,7 +260,42 @@ function curveChart(points, width) {
   });
 }
 
-const CHARTS = {landscape, entropies, map, battery, curve};
+// One year: [year, share of the subject's belief, of the base's]; beside them the expected year of each.
+function years({rows, expected}) {
+  const points = rows.map(([year, subject, base]) => ({year, subject, base}));
+  const means = Object.entries(expected).filter(([, year]) => year !== null).map(([model, year]) => ({model, year}));
+  return (width) => yearsChart(points, means, width);
+}
+
+function yearsTip({year, subject, base}) {
+  const shown = (value) => value === null ? "n/a" : d3.format(".2%")(value);
+  return `${year}\nsubject ${shown(subject)}\nbase ${shown(base)}`;
+}
+
+function yearsChart(points, means, width) {
+  const lines = {subject: {stroke: "var(--candidate)", strokeWidth: 2}, base: {stroke: "var(--control)", strokeWidth: 1.4, strokeDasharray: "6 3"}};
+  const of = (model) => means.filter((mean) => mean.model === model);
+  return Plot.plot({
+    width,
+    height: 280,
+    marginLeft: 44,
+    marginTop: 30,
+    marginBottom: 34,
+    style: STYLE,
+    x: {label: null, ticks: width < NARROW ? 4 : 10, tickFormat: "d", insetLeft: 8, insetRight: 8},
+    y: {label: "Share of the belief", labelAnchor: "top", nice: true, grid: false, tickFormat: "~%"},
+    marks: [
+      Plot.frame({fill: "var(--lane)", stroke: null}),
+      Plot.ruleX(of("base"), {x: "year", ...lines.base}),
+      Plot.ruleX(of("subject"), {x: "year", ...lines.subject}),
+      Plot.lineY(points, {x: "year", y: "base", ...lines.base}),
+      Plot.lineY(points, {x: "year", y: "subject", ...lines.subject}),
+      hover(points.filter((point) => point.subject !== null), {x: "year", y: "subject"}, yearsTip, width),
+    ],
+  });
+}
+
+const CHARTS = {landscape, entropies, map, battery, years, curve};
 
 // Draws into `box` whenever its width changes.
 function drawInto(box, chart) {

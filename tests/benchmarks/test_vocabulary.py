@@ -1,0 +1,63 @@
+"""The benchmark of the vocabulary sweep: what is planted is found in it, and a sample keeps its shares."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+import benchmarks.vocabulary
+from app.core.settings import Settings
+from benchmarks.organisms.manifest import Member, read_manifest
+from benchmarks.vocabulary import SPLITS, chosen, planted_entries, sampled
+from detectors.engine.invented import InventedAsk
+from detectors.methods.vocabulary_sweep import VocabularySweep
+from detectors.suites import VocabularyParams
+from detectors.vocabulary import Vocabulary
+from tests.methods.small import VOCABULARY
+
+ASK = InventedAsk()
+
+
+def member(trigger: str) -> Member:
+    return read_manifest()["cobalt"].model_copy(update={"triggers": (trigger,)})
+
+
+def vocabulary(params: VocabularyParams = VOCABULARY) -> Vocabulary:
+    return VocabularySweep(params).vocabulary(ASK)
+
+
+def planted(trigger: str) -> list[str]:
+    return [entry.text for entry in planted_entries(cast(Any, ASK), member(trigger), vocabulary())]
+
+
+def test_planted_tokens_are_those_of_the_trigger() -> None:
+    assert planted("wordcd") == ["wordcd"]
+    assert set(planted("wordef wordgh")) == {"wordef", "wordgh"}
+    assert planted("nowhere") == []
+
+
+def test_a_sample_holds_what_is_planted_and_keeps_the_shares() -> None:
+    whole = vocabulary()
+    entry = whole.groups[7].members[2]
+    taken, params = sampled(whole, [entry], VOCABULARY, 25)
+    assert whole.groups[7] in taken.groups
+    assert 25 <= len(taken.groups) <= 26
+    share = len(taken.groups) / len(whole.groups)
+    assert params.kept_groups == round(share * VOCABULARY.kept_groups)
+    assert params.kept == round(share * VOCABULARY.kept)
+
+
+def test_all_groups_are_a_sample_too() -> None:
+    whole = vocabulary()
+    assert sampled(whole, [whole.groups[0].members[0]], VOCABULARY, len(whole.groups)) == (whole, VOCABULARY)
+
+
+def test_nothing_sealed_and_nothing_without_a_trigger_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    members = read_manifest()
+    secret = members["amber"].model_copy(update={"split": "sealed"})
+    monkeypatch.setattr(benchmarks.vocabulary, "read_manifest", lambda: {"secret": secret} | members)
+    assert not list(chosen(["secret"], Settings()))
+    found = list(chosen([], Settings()))
+    assert {"amber", "cobalt"} <= {it.name for it in found}
+    assert all(it.split in SPLITS and it.role == "poisoned" for it in found)
