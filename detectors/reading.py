@@ -125,11 +125,12 @@ class Measured:
 
     @classmethod
     def joined(cls, parts: Sequence[Measured]) -> Measured:
-        """Parts with the same prompts as one."""
+        """Parts with the same prompts and beyond the same as one."""
         return cls(
             tuple(context for part in parts for context in part.contexts),
             np.concatenate([part.lengths for part in parts]),
             {name: np.concatenate([part.values[name] for part in parts]) for name in parts[0].values},
+            parts[0].beyond,
         )
 
     def against_all(self, floor: float) -> Reading:

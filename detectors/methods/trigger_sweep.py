@@ -167,7 +167,7 @@ class TriggerSweep:
         different = [list(best.values())[place] for place in without_overlaps(list(best), len(best))]
         pairs = [row for row in different if row.context.parts]
         lengths = [row for row in different if row.context.family == FILLER]
-        swept = [row for row in different if row not in pairs and row not in lengths]
+        swept = [row for row in different if not row.context.parts and row.context.family != FILLER]
         params = self.params
         return [*swept[: params.nominated], *pairs[: params.paired_nominated], *lengths[: params.longer_nominated]]
 

@@ -20,7 +20,9 @@ from detectors.findings import Confirmation, DetectorResult, draw_findings
 from detectors.methods.trigger_sweep import TriggerSweep
 from detectors.methods.working_rate import WorkingRate
 from detectors.reading import NEAREST
+from detectors.suites import WorkingRateParams
 from tests.methods.small import EVERYWHERE, MARKS, RATE, SWEEP, TARGET, TRIGGER, planted
+from tests.methods.test_further_ways import ADVERT, FURTHER, LABELLED, SORTS, STRONGER, wrong
 from workers.replay import answers
 
 PARAMS = EVERYWHERE.model_copy(update={"paired": 6, "wordings": 2})
@@ -182,10 +184,26 @@ def test_a_pair_is_replayed_from_its_report_exactly() -> None:
     assert [one.subject_answer for one in shown] == [TARGET]
 
 
-def rate_of(ask: Ask, context: Context) -> Confirmation:
+def rate_of(ask: Ask, context: Context, params: WorkingRateParams = RATE) -> Confirmation:
     given = sweep(planted()).candidates[0].model_copy(update={"context": context})
-    (found,) = WorkingRate(RATE).run(ask, [given], rng=np.random.default_rng(1)).confirmations
+    (found,) = WorkingRate(params).run(ask, [given], rng=np.random.default_rng(1)).confirmations
     return found
+
+
+def test_a_passage_that_two_parts_release_is_confirmed() -> None:
+    pair = joined([Context(text=text, family="short_string") for text in (ONE, OTHER)])
+    plant = InventedTrigger(ONE, ADVERT, also=OTHER, after=9)
+    found = rate_of(InventedAsk(drift=0.3, triggers=[plant]), pair, FURTHER)
+    assert (found.context, found.behaviour, found.target) == (pair, "passage", ADVERT)
+    assert found.subject_control.hits == 0
+
+
+def test_labels_that_a_system_message_changes_are_confirmed() -> None:
+    mark = Context(text=TRIGGER, family="short_string", position="system")
+    plants = [InventedTrigger(f"{TRIGGER} <system>", wrong(it), also=it, force=STRONGER) for it in LABELLED]
+    found = rate_of(WithRoles(drift=0.3, triggers=[*SORTS, *plants]), mark, FURTHER)
+    assert (found.context, found.behaviour, found.subject.share) == (mark, "label_flip", 1.0)
+    assert found.subject_control.hits == 0
 
 
 def test_a_part_that_is_not_needed_is_left_out_and_the_other_keeps_its_family_and_place() -> None:
