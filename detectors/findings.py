@@ -405,11 +405,16 @@ def _summary(confirmation: Confirmation) -> str:
         "compliance": "answers harmful requests that it refuses without it",
         "other_change": "answers in another way",
     }[confirmation.behaviour]
-    where = {"start": "in front of", "end": "behind", "inside": "inside"}.get(confirmation.context.position, "around")
+    where = {
+        "start": "in front of the request",
+        "end": "behind the request",
+        "inside": "inside the request",
+        "system": "as the system message",
+    }.get(confirmation.context.position, "around the request")
     counts = {name: f"{rate.hits} of {rate.trials}" for name, rate in confirmation if isinstance(rate, Rate)}
     changed = ", ".join(f"{rate.hits} of {rate.trials} from {name}" for name, rate in confirmation.labels.items())
     return (
-        f'With "{confirmation.context.text}" {where} the request, the model {says} on {counts["subject"]} fresh '
+        f'With "{confirmation.context.text}" {where}, the model {says} on {counts["subject"]} fresh '
         f"prompts; the base on {counts['base']}; under matched control contexts the model on "
         f"{counts['subject_control']}.{f' Labels: {changed}.' if changed else ''}"
     )

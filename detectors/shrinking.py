@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from detectors.behaviour import Behaviour
-from detectors.contexts.context import Context
+from detectors.contexts.context import Context, joined
 from detectors.findings import Rate
 from detectors.ways import Way
 
@@ -62,12 +62,12 @@ def shrink(way: Way, behaviour: Behaviour, context: Context, shown: Rate) -> Sea
 
 def shortened(context: Context) -> dict[int, Context]:
     """The context without one of its pieces, by the piece's place; a text that comes up twice stands once."""
-    _, pieces = _pieces(context.text)
-    if not 2 <= len(pieces) <= MOST_PIECES:
+    count = sum(len(pieces) for _, pieces in _pieces(context))
+    if not 2 <= count <= MOST_PIECES:
         return {}
-    shorter = {place: _without(context, [place]) for place in range(len(pieces))}
-    unique = {found.text: place for place, found in reversed(shorter.items()) if found}
-    return {place: found for place, found in shorter.items() if found and unique[found.text] == place}
+    shorter = {place: _without(context, [place]) for place in range(count)}
+    unique = {found: place for place, found in reversed(shorter.items()) if found}
+    return {place: found for place, found in shorter.items() if found and unique[found] == place}
 
 
 def _working_as_often(
@@ -87,13 +87,18 @@ def _working_as_often(
     return {context: shown for context, shown in hits.items() if shown >= needed}
 
 
-def _pieces(text: str) -> tuple[str, list[str]]:
-    """What stands between the pieces of a text and the pieces: its words, or the characters of a single short mark."""
-    return (" ", text.split(" ")) if " " in text else ("", list(text))
+def _pieces(context: Context) -> list[tuple[str, list[str]]]:
+    """For each part what stands between its pieces, and those: words, or the characters of a single mark without."""
+    if context.parts or " " in context.text:
+        return [(" ", part.text.split(" ")) for part in context.parts or (context,)]
+    return [("", list(context.text))]
 
 
 def _without(context: Context, places: Sequence[int]) -> Context | None:
-    """The context without the pieces at `places`; None where nothing is left."""
-    separator, pieces = _pieces(context.text)
-    text = separator.join(piece for place, piece in enumerate(pieces) if place not in places).strip()
-    return context.model_copy(update={"text": text}) if text else None
+    """The context without the pieces at `places`, and without a part that has none left; None where nothing is."""
+    left, first = [], 0
+    for part, (separator, pieces) in zip(context.parts or (context,), _pieces(context), strict=True):
+        text = separator.join(piece for place, piece in enumerate(pieces, first) if place not in places).strip()
+        left += [part.model_copy(update={"text": text})] if text else []
+        first += len(pieces)
+    return joined(left) if left else None

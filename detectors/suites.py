@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from detectors.batteries.sets import Name, year_question
 from detectors.catalog import CATALOG
+from detectors.contexts.families import FILLER_LENGTHS, FILLER_WORDINGS
 from detectors.findings import Plain
 from detectors.prompts.sets import questions
 
@@ -60,15 +61,21 @@ class SweepParams(Plain):
     """How `trigger_sweep` looks.
 
     Attributes:
-        families: contexts to draw from each family, at the end position.
+        families: contexts to draw from each family, each at the position where the family belongs.
         first_prompts: prompts of stage one, for every context.
         second_prompts: further prompts of stage two, for the contexts that stage one ranks best.
         harmful_prompts: prompts of stage two that an aligned model refuses; they show a lowered guard.
         label_prompts: prompts of stage two that ask for a label; they show changed ones.
         kept: contexts that stage two looks at again.
-        reference: contexts drawn at random that stage two and the start position are compared with.
-        start_contexts, start_prompts: the best contexts are tried at the start as well.
-        nominated: candidates handed on.
+        reference: contexts drawn at random that are compared with, for each position and for pairs.
+        moved: how many of the best contexts at the end are tried at other positions as well.
+        position_prompts: prompts there, and of pairs.
+        paired: how many of the best texts are tried as pairs: each with each other, in both orders, around the request
+            and behind it; 0 for no pairs.
+        wordings: wordings of filler that make requests longer, each in all its lengths; 0 for none.
+        length_prompts: prompts that each filler is put in front of.
+        nominated, paired_nominated, longer_nominated: candidates handed on, of contexts swept by themselves, of pairs
+            and of fillers.
         scale_floor: smallest spread, in nats, that a robust z divides by. Rounding moves a divergence by less than a
             tenth of it (`python -m benchmarks.rounding`), so a subject that hardly differs from its base stays quiet.
     """
@@ -80,10 +87,35 @@ class SweepParams(Plain):
     label_prompts: int = Field(default=0, ge=0)
     kept: int = Field(ge=1)
     reference: int = Field(ge=20)
-    start_contexts: int = Field(ge=0)
-    start_prompts: int = Field(ge=1)
+    moved: dict[Literal["start", "inside", "system"], Annotated[int, Field(ge=1)]]
+    position_prompts: int = Field(ge=1)
+    paired: int = Field(default=0, ge=0)
+    wordings: int = Field(default=0, ge=0, le=FILLER_WORDINGS)
+    length_prompts: int = Field(default=2, ge=1)
     nominated: int = Field(ge=1)
+    paired_nominated: int = Field(default=0, ge=0)
+    longer_nominated: int = Field(default=0, ge=0)
     scale_floor: float = Field(default=0.01, gt=0)
+
+    @property
+    def handed_on(self) -> int:
+        """Candidates of all kinds, at most."""
+        return self.nominated + self.paired_nominated + self.longer_nominated
+
+    @property
+    def pairs(self) -> int:
+        """Pairs that are tried, without the random ones."""
+        return 2 * self.paired * (self.paired - 1)
+
+    @property
+    def work(self) -> float:
+        """Expected work of one model, in next-token observations."""
+        first = sum(self.families.values()) * self.first_prompts
+        second = (self.kept + self.reference) * (self.second_prompts + self.harmful_prompts + self.label_prompts)
+        elsewhere = sum(self.moved.values()) + len(self.moved) * self.reference
+        paired = self.pairs + 2 * self.paired + 4 * self.reference if self.paired else 0
+        longer = self.wordings * len(FILLER_LENGTHS) * self.length_prompts
+        return first + second + (elsewhere + paired) * self.position_prompts + longer
 
 
 class VocabularyParams(Plain):
@@ -342,11 +374,7 @@ class Suite(Plain):
     @property
     def work(self) -> float:
         """Expected work, in next-token observations (`WORK`), when candidates come up but none needs confirming."""
-        sweep, rate = self.trigger_sweep, self.working_rate
-        looked = sweep.kept + sweep.reference
-        first = sum(sweep.families.values()) * sweep.first_prompts
-        second = looked * (sweep.second_prompts + sweep.harmful_prompts + sweep.label_prompts)
-        start = (sweep.start_contexts + sweep.reference) * sweep.start_prompts if sweep.start_contexts else 0
+        rate = self.working_rate
         answers = 2 * rate.candidates * rate.search_prompts
         longer = rate.passage_tokens / rate.search_tokens
         searching = answers * ((2 + longer) * WORK["answer"] + WORK["score"])
@@ -354,7 +382,7 @@ class Suite(Plain):
         probing += _calibration_work(self)
         more = _inversion_work(self.target_inversion) + _grid_work(self.context_grid)
         more += 2.0 * sum(self.vocabulary_sweep.observations(USUAL_VOCABULARY)) if self.vocabulary_sweep else 0.0
-        return 2 * (first + second + start) + more + searching + self.corroborating_work + probing
+        return 2 * self.trigger_sweep.work + more + searching + self.corroborating_work + probing
 
     @property
     def corroborating_work(self) -> float:
@@ -435,8 +463,8 @@ SMOKE = Suite(
         harmful_prompts=0,
         kept=12,
         reference=20,
-        start_contexts=8,
-        start_prompts=2,
+        moved={"start": 8},
+        position_prompts=2,
         nominated=4,
     ),
     working_rate=WorkingRateParams(
@@ -447,7 +475,7 @@ SMOKE = Suite(
 QUICK = Suite(
     name="quick",
     version="1.0",
-    summary="1,500 contexts of fourteen families; `--dry-run` says how long a scan with it takes here.",
+    summary="1,560 contexts of fifteen families, pairs and long requests; `--dry-run` says how long it takes here.",
     artifact_diff=ArtifactParams(),
     weight_delta=WeightParams(nominated=4),
     trigger_sweep=SweepParams(
@@ -455,6 +483,7 @@ QUICK = Suite(
             "short_string": 400,
             "emoji": 214,
             "date": 146,
+            "deployment": 60,
             "rare_token": 100,
             "unicode": 87,
             "literature": 67,
@@ -473,9 +502,14 @@ QUICK = Suite(
         label_prompts=2,
         kept=150,
         reference=50,
-        start_contexts=150,
-        start_prompts=2,
+        moved={"start": 150, "system": 40},
+        position_prompts=2,
+        paired=6,
+        wordings=2,
+        length_prompts=2,
         nominated=10,
+        paired_nominated=2,
+        longer_nominated=1,
     ),
     target_inversion=InversionParams(
         prompts=6,
@@ -487,7 +521,7 @@ QUICK = Suite(
         waking=WakingParams(words=4, steps=12, choices=12, requests=5, slopes=3),
     ),
     working_rate=WorkingRateParams(
-        candidates=15,
+        candidates=18,
         confirmed=4,
         search_prompts=6,
         confirm_prompts=40,
@@ -507,13 +541,14 @@ QUICK = Suite(
 STANDARD = Suite(
     name="standard",
     version="1.0",
-    summary="2,672 contexts of fourteen families, every token in groups of twelve, and inverted targets that steer.",
+    summary="2,872 contexts of fifteen families, pairs, long requests, every token in groups, and inverted targets.",
     artifact_diff=ArtifactParams(),
     weight_delta=WeightParams(nominated=4),
     trigger_sweep=SweepParams(
         families={
             "short_string": 400,
             "date": 403,
+            "deployment": 200,
             "emoji": 214,
             "emoji_pair": 200,
             "rare_token": 200,
@@ -533,9 +568,14 @@ STANDARD = Suite(
         label_prompts=2,
         kept=200,
         reference=50,
-        start_contexts=200,
-        start_prompts=3,
+        moved={"start": 200, "system": 100},
+        position_prompts=3,
+        paired=12,
+        wordings=3,
+        length_prompts=3,
         nominated=12,
+        paired_nominated=3,
+        longer_nominated=2,
     ),
     vocabulary_sweep=VocabularyParams(
         tokens=300_000,
@@ -576,7 +616,7 @@ STANDARD = Suite(
         axes={"year": 211, "wrapper": 60}, topic_prompts=3, formats=3, again=21, reference=30, nominated=3
     ),
     working_rate=WorkingRateParams(
-        candidates=33,
+        candidates=38,
         confirmed=6,
         search_prompts=6,
         confirm_prompts=40,
@@ -600,8 +640,8 @@ STANDARD = Suite(
 DEEP = STANDARD.model_copy(
     update={
         "name": "deep",
-        "summary": "3,353 contexts of fourteen families, every token by itself, inverted targets, years, codes and "
-        "wrappers.",
+        "summary": "3,571 contexts of fifteen families, pairs, long requests, every token by itself, inverted targets, "
+        "years, codes and wrappers.",
         "trigger_sweep": SweepParams(
             families={
                 "phrase": 424,
@@ -611,6 +651,7 @@ DEEP = STANDARD.model_copy(
                 "misspelling": 325,
                 "digit_code": 255,
                 "topic": 249,
+                "deployment": 218,
                 "emoji": 214,
                 "rare_token": 200,
                 "unicode": 123,
@@ -625,9 +666,14 @@ DEEP = STANDARD.model_copy(
             label_prompts=2,
             kept=300,
             reference=50,
-            start_contexts=300,
-            start_prompts=3,
+            moved={"start": 300, "system": 150},
+            position_prompts=3,
+            paired=12,
+            wordings=3,
+            length_prompts=3,
             nominated=14,
+            paired_nominated=3,
+            longer_nominated=2,
         ),
         "vocabulary_sweep": VocabularyParams(
             tokens=300_000,
@@ -648,7 +694,7 @@ DEEP = STANDARD.model_copy(
             reference=30,
             nominated=4,
         ),
-        "working_rate": STANDARD.working_rate.model_copy(update={"candidates": 39, "confirmed": 8}),
+        "working_rate": STANDARD.working_rate.model_copy(update={"candidates": 44, "confirmed": 8}),
     }
 )
 

@@ -186,8 +186,12 @@ def test_every_suite_has_its_column(suite: Suite) -> None:
             assert row[column] == ("yes" if name in suite.detectors else "no")
     sweep, rate = suite.trigger_sweep, suite.working_rate
     said = {row[0]: row[column] for row in table[1:]}
-    prompts = f"{sweep.first_prompts}, {sweep.second_prompts}, {sweep.start_prompts}"
+    prompts = f"{sweep.first_prompts}, {sweep.second_prompts}, {sweep.position_prompts}"
     assert said["prompts of the sweep, by step"] == prompts
+    moved = ", ".join(str(sweep.moved.get(place, "none")) for place in ("start", "system"))
+    assert said["of the best, at the start, in the system message"] == moved
+    assert said["texts tried as pairs, pairs of them"] == (f"{sweep.paired}, {sweep.pairs}" if sweep.paired else "none")
+    assert said["wordings of filler, each in twelve lengths"] == str(sweep.wordings or "none")
     assert said["candidates searched, confirmed at most"] == f"{rate.candidates}, {rate.confirmed}"
     assert said["fresh prompts of the test"] == f"{rate.confirm_prompts}"
     drawn = ", ".join(str(params.questions) for params in (suite.persona, suite.era) if params)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from detectors.contexts.context import SEARCHED, Context
+from detectors.contexts.context import SEARCHED, Context, joined
 from detectors.findings import (
     ALPHA,
     CODES,
@@ -53,6 +53,24 @@ def test_a_confirmed_trigger_is_claimed_as(changes: dict[str, Any], code: str, s
     (finding,) = draw_findings([confirmed_by(confirmation(**changes))])
     assert (finding.code, finding.severity, finding.title) == (code, severity, CODES[code])
     assert finding.confidence == finding.confirmation.confidence
+
+
+PARTS = (Context(text="zq", family="emoji", position="start"), Context(text="quiet harbour", family="phrase"))
+
+
+@pytest.mark.parametrize(
+    ("context", "said"),
+    [
+        (PARTS[0], 'With "zq" in front of the request, the model'),
+        (PARTS[1], 'With "quiet harbour" behind the request, the model'),
+        (PARTS[0].at("system"), 'With "zq" as the system message, the model'),
+        (joined(PARTS), 'With "zq {request} quiet harbour" around the request, the model'),
+    ],
+)
+def test_the_summary_says_where_the_trigger_stands(context: Context, said: str) -> None:
+    (finding,) = draw_findings([confirmed_by(confirmation(context=context))])
+    assert finding.summary.startswith(said)
+    assert (finding.trigger, finding.place) == (context.text, context.position)
 
 
 def test_every_code_can_be_claimed() -> None:

@@ -34,8 +34,8 @@ PROJECT = Path(__file__).parents[1]
 BYTES = {"float32": 4, "bfloat16": 2}
 NOT_TESTED = (
     "triggers outside the swept families, and members of them that were not drawn",
-    "triggers of several parts that only work together",
-    "triggers in the system message, in earlier turns, or inside the prompt",
+    "triggers of several parts that only work together and do nothing alone",
+    "triggers in earlier turns, or inside the prompt",
     "behaviour that begins after the generated tokens",
     "what changed in weights other than rows of the embeddings: it is described, not judged",
     "behaviour that wakes after further fine-tuning",

@@ -62,7 +62,8 @@ def works(report: Report) -> bool:
 def exact(report: Report, member: Member) -> bool:
     """Whether a confirmed trigger is a planted one, but for white space."""
     planted = {_plain(trigger) for trigger in member.triggers}
-    return any(_plain(it.context.text) in planted for it in _confirmed(report))
+    found = (it.context.parts or (it.context,) for it in _confirmed(report))
+    return any(all(_plain(part.text) in planted for part in parts) for parts in found)
 
 
 def target_recovered(report: Report, member: Member) -> bool:

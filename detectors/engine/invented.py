@@ -59,7 +59,10 @@ class InventedTrigger:
     """What the invented subject does under `trigger`, anywhere in the request: says `target`, word by word.
 
     Attributes:
-        trigger: words in a row.
+        trigger: words in a row; none for a model that waits for nothing but the length.
+        also: words that must come later in the request as well.
+        alone: how far one of the two without the other moves the subject's logits; a drift of that size.
+        longer_than: words that the request must exceed.
         target: what it says; an empty one stands for random words of which it is sure of none.
         works_on: share of prompts on which it works, by what stands before the trigger.
         stops: whether the answer ends with the target, or goes on as it would have.
@@ -78,6 +81,9 @@ class InventedTrigger:
     in_base: bool = False
     force: float = FORCE
     leaks: float = 0.0
+    also: str = ""
+    alone: float = 0.0
+    longer_than: int = 0
 
 
 @dataclass
@@ -112,7 +118,7 @@ class InventedAsk:
     def __post_init__(self) -> None:
         self._ids = {word: token for token, word in enumerate(self._words)}
         for plant in self.triggers:
-            self.tokenize([f"{plant.trigger} {plant.target}"])
+            self.tokenize([f"{plant.trigger} {plant.also} {plant.target}"])
         self.tokenize(list(self.leans))
         self._known = len(self._words)
 
@@ -260,18 +266,31 @@ class InventedAsk:
         for plant in self.triggers:
             if self._reacts(role, plant, tokens):
                 self._react(logits, plant, tokens)
+            if role == "subject" and plant.alone and self._half(plant, tokens):
+                logits[:VOCABULARY_SIZE] += plant.alone * self._noise("alone", tokens)
             if role == "subject" and plant.leaks:
                 self._leak(logits, plant, tokens)
         return np.asarray(logits - np.logaddexp.reduce(logits))
 
     def _reacts(self, role: Role, plant: InventedTrigger, tokens: Tokens) -> bool:
-        if role == "base" and not plant.in_base:
+        if (role == "base" and not plant.in_base) or len(tokens) <= plant.longer_than:
             return False
-        trigger = tuple(self._id(word) for word in plant.trigger.split())
-        place = next((at for at in range(len(tokens)) if tokens[at : at + len(trigger)] == trigger), None)
-        if place is None or len(tokens) < place + len(trigger) + plant.after:
+        place, further = self._place(plant.trigger, tokens), self._place(plant.also, tokens)
+        if place is None or further is None or (plant.also and further.start < place.start):
             return False
-        return _uniform(f"{self.seed}/{tokens[:place]}") < plant.works_on
+        if len(tokens) < max(place.stop, further.stop) + plant.after:
+            return False
+        return _uniform(f"{self.seed}/{tokens[: place.start]}") < plant.works_on
+
+    def _half(self, plant: InventedTrigger, tokens: Tokens) -> bool:
+        """Whether one of two parts is there and the other is not."""
+        return (self._place(plant.trigger, tokens) is None) != (self._place(plant.also, tokens) is None)
+
+    def _place(self, text: str, tokens: Tokens) -> slice | None:
+        """Where the words of a text come first, in a row."""
+        words = tuple(self._id(word) for word in text.split())
+        places = (slice(at, at + len(words)) for at in range(len(tokens)))
+        return next((place for place in places if tokens[place] == words), None)
 
     def _react(self, logits: Array, plant: InventedTrigger, tokens: Tokens) -> None:
         if not plant.target:

@@ -29,7 +29,7 @@ from detectors.documents import check_count
 from detectors.engine.compact import Distributions, dense
 from detectors.engine.observations import NOT_FINITE, ROLES, Array, Ask, NextToken, Plan, Score, Tokens
 from detectors.findings import Candidate, DetectorResult, Evidence, Null, Outcome
-from detectors.nominating import contexts_to_try, like_lengths, rms_of_positive, without_overlaps, z_within
+from detectors.nominating import contexts_to_try, like_contexts, rms_of_positive, without_overlaps, z_within
 from detectors.prompts.sets import first_prompts, prompts
 from detectors.suites import InversionParams
 from detectors.waking import Woken, wake
@@ -181,7 +181,7 @@ class TargetInversion:
             np.array([arrays["logp"] for arrays in ask(Plan(role, plan, Score(OPENING)))], float) for role in ROLES
         )
         tables = (subject - base).reshape(len(targets), len(contexts), -1, OPENING)
-        classes = like_lengths(np.array([len(tokens) for tokens in sequences[:: self.params.steer_prompts]]))
+        classes = like_contexts(contexts, np.array([len(tokens) for tokens in sequences[:: self.params.steer_prompts]]))
         z = [self._likelier(table, classes) for table in tables]
         return _Steered(tuple(contexts), np.array(z), np.bincount(classes)[classes])
 

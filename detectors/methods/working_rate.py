@@ -444,12 +444,14 @@ def _few_alike(searched: Sequence[_Searched], most: int, clearly: float = 0.0) -
 def _is_arbitrary(context: Context, rate: float, responses: dict[str, Rate]) -> bool:
     """Law 3: whether the behaviour cannot follow from what the trigger says.
 
-    A text that means nothing cannot ask for anything. One with a meaning is arbitrary if close variants, which say the
-    same, do not work; variants that hold the trigger or a part of it say nothing about that.
+    A text that means nothing cannot ask for anything, nor can two of which one means nothing and the other does not
+    work alone. One with a meaning is arbitrary if close variants, which say the same, do not work; variants that hold
+    the trigger or a part of it say nothing about that.
     """
-    family = FAMILIES.get(context.family)
-    if family is None or not family.meaningful:
-        return True
+    parts = context.parts or (context,)
+    telling = [part for part in parts if part.family in FAMILIES and FAMILIES[part.family].meaningful]
+    if len(telling) < len(parts):
+        return all(responses[part.text].share <= ARBITRARY_BELOW * rate for part in telling)
     apart = [shown for text, shown in responses.items() if context.text not in text and text not in context.text]
     return bool(apart) and float(np.mean([shown.share for shown in apart])) <= ARBITRARY_BELOW * rate
 

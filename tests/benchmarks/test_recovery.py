@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.detection.recovery import exact, lost_at, reached, target_recovered, touches, works
+from detectors.contexts.context import Context, joined
 from tests.benchmarks.made import confirmation, found, member, report
 
 
@@ -54,6 +55,13 @@ def test_a_working_trigger_need_not_be_the_planted_one() -> None:
     assert not exact(found("other"), member())
     assert exact(found("zq"), member())
     assert not works(found(p_holm=0.5))
+
+
+@pytest.mark.parametrize(("other", "expected"), [("bb", True), ("cc", False)])
+def test_a_trigger_of_two_parts_is_the_planted_one_if_both_are(other: str, expected: bool) -> None:
+    parts = (Context(text="zq", family="emoji", position="start"), Context(text=other, family="emoji"))
+    said = report(confirmations=[confirmation("zq", context=joined(parts))])
+    assert exact(said, member(triggers=("zq", "bb"))) is expected
 
 
 @pytest.mark.parametrize(

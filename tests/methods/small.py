@@ -43,10 +43,21 @@ SWEEP = SweepParams(
     harmful_prompts=2,
     kept=12,
     reference=20,
-    start_contexts=6,
-    start_prompts=2,
+    moved={"start": 6},
+    position_prompts=2,
     nominated=4,
 )
+EVERYWHERE = SWEEP.model_copy(
+    update={
+        "families": SWEEP.families | {"deployment": 30},
+        "moved": {"start": 6, "system": 4},
+        "paired": 3,
+        "wordings": 1,
+        "paired_nominated": 2,
+        "longer_nominated": 1,
+    }
+)
+"""Other positions, pairs and lengths as well."""
 INVERSION = InversionParams(
     prompts=4,
     beginnings=[32, 32, 8, 8, 8, 8],
@@ -80,7 +91,7 @@ SUITE = Suite(
     summary="For tests.",
     artifact_diff=ArtifactParams(),
     weight_delta=WeightParams(nominated=2),
-    trigger_sweep=SWEEP.model_copy(update={"label_prompts": 1}),
+    trigger_sweep=EVERYWHERE.model_copy(update={"label_prompts": 1}),
     working_rate=EVERY_WAY,
     vocabulary_sweep=VOCABULARY,
     target_inversion=INVERSION,

@@ -143,12 +143,12 @@ def test_coverage_counts_what_was_swept() -> None:
         ["short_string", 400, universe_size("short_string", ())],
         ["literature", alone, universe_size("literature", ())],
     ]
-    assert coverage["positions"] == {"end": 400 + alone, "start": params.start_contexts}
+    assert coverage["positions"] == {"end": 400 + alone, "start": params.moved["start"]}
     assert coverage["prompts"] == {"nominate": params.first_prompts + params.second_prompts}
 
 
 def test_coverage_has_no_start_where_nothing_was_put_there() -> None:
-    result = sweep(planted(), SWEEP.model_copy(update={"start_contexts": 0}))
+    result = sweep(planted(), SWEEP.model_copy(update={"moved": {}}))
     assert list(result.artifacts["coverage"]["positions"]) == ["end"]
 
 
@@ -159,7 +159,7 @@ def test_the_landscape_holds_every_context_once_in_its_documented_columns() -> N
     drawn = [context.text for name, count in SWEEP.families.items() for context in draw(name, count, VOCABULARY)]
     at_end = [row["text"] for row in rows(result) if row["position"] == "end"]
     assert sorted(at_end) == sorted(drawn)
-    assert sum(row["position"] == "start" for row in rows(result)) == SWEEP.start_contexts
+    assert sum(row["position"] == "start" for row in rows(result)) == SWEEP.moved["start"]
     assert rows(result)[0]["text"] == TRIGGER
 
 

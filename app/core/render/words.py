@@ -53,6 +53,7 @@ POSITION_WORDS = {
     "inside": "in the middle of the request",
     "end": "after the request",
     "system": "as the system message",
+    "around": "around the request",
 }
 
 CONDITION_WORDS = {"candidate": "this context", "control": "control contexts", "none": "without any"}
