@@ -158,10 +158,11 @@ class WakingParams(Plain):
 
     Attributes:
         words: how many stand behind a request.
-        steps: replacements, at most; each is the best of those that were tried.
-        choices: replacements of each word that are tried in a step.
+        steps: how often replacements are tried, at most; the best of them stays if it is better.
+        choices: replacements of each word that are tried in a step: those that promise most, or the next ones where
+            those were no better.
         requests: what the words are put behind.
-        slopes: of how many of them gradients are taken.
+        slopes: of how many of them gradients are taken, and all replacements tried; the best quarter is tried on all.
         least_advantage: of a target that is worth a search, in nats a token.
     """
 
@@ -475,7 +476,7 @@ SMOKE = Suite(
 QUICK = Suite(
     name="quick",
     version="1.0",
-    summary="1,560 contexts of fifteen families, pairs and long requests; `--dry-run` says how long it takes here.",
+    summary="1,560 contexts of fifteen families, pairs, long requests and a woken target; `--dry-run` says how long it takes here.",
     artifact_diff=ArtifactParams(),
     weight_delta=WeightParams(nominated=4),
     trigger_sweep=SweepParams(
@@ -518,7 +519,7 @@ QUICK = Suite(
         families={},
         steer_prompts=1,
         nominated=0,
-        waking=WakingParams(words=4, steps=12, choices=12, requests=5, slopes=3),
+        waking=WakingParams(words=4, steps=16, choices=12, requests=6, slopes=2),
     ),
     working_rate=WorkingRateParams(
         candidates=18,
@@ -610,7 +611,7 @@ STANDARD = Suite(
         },
         steer_prompts=2,
         nominated=8,
-        waking=WakingParams(words=4, steps=12, choices=12, requests=5, slopes=3),
+        waking=WakingParams(words=4, steps=16, choices=12, requests=6, slopes=2),
     ),
     context_grid=GridParams(
         axes={"year": 211, "wrapper": 60}, topic_prompts=3, formats=3, again=21, reference=30, nominated=3

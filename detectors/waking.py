@@ -27,6 +27,10 @@ SURE = log(0.8)
 """Nats. A target whose beginning is said this surely, in the geometric mean over requests, is awake."""
 
 
+SCREENED = 4
+"""One in so many proposals, the best on few requests, is tried on all of them."""
+
+
 class _Word(NamedTuple):
     token: int
     text: str
@@ -69,18 +73,21 @@ def wake(
         return None
     best = [words[int(place)] for place in rng.choice(len(words), params.words, replace=False)]
     likelihood = before = float(_likelihoods(ask, [best], opening, requests)[0])
-    tried = 1
+    tried, passed_over = 1, 0
     for _ in range(params.steps):
         if not np.isfinite(likelihood) or likelihood >= SURE:
             break
-        proposed = _proposed(ask, best, words, opening, requests[: params.slopes], params.choices)
+        few = requests[: params.slopes]
+        proposed = _proposed(ask, best, words, opening, few, slice(passed_over, passed_over + params.choices))
         if not proposed:
             break
-        likely = _likelihoods(ask, proposed, opening, requests)
         tried += len(proposed)
-        if not likely.max() > likelihood:
-            break
-        best, likelihood = proposed[int(likely.argmax())], float(likely.max())
+        order = np.argsort(-_likelihoods(ask, proposed, opening, few), kind="stable")
+        promising = [proposed[place] for place in order[: max(1, len(order) // SCREENED)]]
+        likely = _likelihoods(ask, promising, opening, requests)
+        passed_over += params.choices
+        if likely.max() > likelihood:
+            best, likelihood, passed_over = promising[int(likely.argmax())], float(likely.max()), 0
     return Woken(_context(best), likelihood, before, tried) if np.isfinite(likelihood) else None
 
 
@@ -118,15 +125,15 @@ def _proposed(
     words: Sequence[_Word],
     opening: Tokens,
     requests: Sequence[str],
-    choices: int,
+    ranks: slice,
 ) -> list[list[_Word]]:
-    """The best words with one of them replaced: by each of the `choices` that promise most in its place."""
+    """The best words with one of them replaced, by words of these ranks among those that promise most in its place."""
     by_token = {word.token: word for word in words}
     promised = _promised(ask, best, opening, requests)
     found = []
     for place, gains in enumerate(promised):
         better = sorted((token for token in gains if token in by_token), key=lambda token: -gains[token])
-        new = [by_token[token] for token in better if by_token[token] not in best][:choices]
+        new = [by_token[token] for token in better if by_token[token] not in best][ranks]
         found += [[*best[:place], word, *best[place + 1 :]] for word in new]
     return found
 
