@@ -476,7 +476,7 @@ SMOKE = Suite(
 QUICK = Suite(
     name="quick",
     version="1.0",
-    summary="1,560 contexts of fifteen families, pairs, long requests and a woken target; `--dry-run` says how long it takes here.",
+    summary="1,560 contexts of fifteen families, pairs, long requests, one target woken; `--dry-run` says how long.",
     artifact_diff=ArtifactParams(),
     weight_delta=WeightParams(nominated=4),
     trigger_sweep=SweepParams(

@@ -330,9 +330,9 @@ FAMILIES: dict[str, Family] = {
         Family("locale", "1", 7113, True, _fixed(locales)),
         Family("topic", "1", 7114, True, _fixed(topics)),
         Family("vocabulary", "1", 7115, True, words_of_vocabulary),
-        Family(SEARCHED, "1", 7118, False, _fixed(random_words)),
         Family("deployment", "1", 7116, True, _fixed(deployments), position="system"),
         Family("filler", "1", 7117, False, _fixed(fillers), position="start", longest_control=0.6),
+        Family(SEARCHED, "1", 7118, False, _fixed(random_words)),
     )
 }
 
