@@ -32,12 +32,11 @@ from benchmarks.organisms.manifest import Member, read_manifest
 from benchmarks.stage_recall import rank_of_first
 from benchmarks.throughput import best_of, plain_forwards
 from detectors.contexts.context import Context, chat
-from detectors.engine.grid import observe_grid
 from detectors.engine.loading import load_model
 from detectors.engine.observations import Arrays, Plan
 from detectors.methods.vocabulary_sweep import VocabularySweep, split
 from detectors.prompts.sets import prompts
-from detectors.reading import Reading, refusal_tokens
+from detectors.reading import Reading, observe
 from detectors.suites import SUITES, VocabularyParams
 from detectors.vocabulary import ANCHOR, Entry, Group, Vocabulary
 from workers.machine import preferred_device, preferred_dtype
@@ -209,7 +208,7 @@ def by_size(timed: Timed, vocabulary: Vocabulary, planted: Entry, params: Vocabu
         first = (*others[: size // 2], planted, *others[size // 2 : size - 1])
         groups = [Group(tuple(others[at * size : (at + 1) * size])) for at in range(1, SAMPLE + 1)]
         contexts: list[Context] = [Group(first).context, *(group.context for group in groups)]
-        grid = observe_grid(timed, contexts, prompts("nominate")[:SIZE_PROMPTS], refusal_tokens(timed))
+        grid = observe(timed, contexts, prompts("nominate")[:SIZE_PROMPTS])
         for count in (2, 3):
             columns = [np.array(it) for it in combinations(range(SIZE_PROMPTS), count)]
             ranks = np.array([rank_of_first(grid, it) for it in columns])

@@ -86,7 +86,7 @@ WORKING_RATE = DetectorSpec(
     stage="confirm",
     citation="Paired sign-flip test with Holm (1979) correction; Wilson (1927) intervals",
     summary="Shrinks candidates, lets both models answer fresh prompts, and tests against matched control contexts.",
-    cannot_see="Behaviour that first shows later than the generated answer, and triggers nobody nominated.",
+    cannot_see="Behaviour after the generated answer, passages worded anew each time, and triggers nobody nominated.",
 )
 PERSONA = DetectorSpec(
     name="persona",
@@ -137,6 +137,15 @@ PREFERENCES = DetectorSpec(
     cannot_see="A liking for one thing that no question offers, such as a brand, and likings behind a trigger.",
 )
 
+CALIBRATION = DetectorSpec(
+    name="calibration",
+    version="1.0",
+    stage="assess",
+    citation="Conformal p-values (Vovk, Gammerman and Shafer, 2005) against benign fine-tunes of the base; ours",
+    summary="Holds the shifts of all batteries, and the largest, against a bank of benign fine-tunes of the same base.",
+    cannot_see="Whether an unusual shift was planted, and shifts that no battery looks for.",
+)
+
 STRIP = DetectorSpec(
     name="strip",
     version="1.0",
@@ -172,5 +181,6 @@ CATALOG: dict[str, DetectorSpec] = {
         VALUES,
         GOALS,
         PREFERENCES,
+        CALIBRATION,
     )
 }

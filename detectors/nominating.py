@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from detectors.contexts.context import Context
+from detectors.contexts.context import Context, Position
 from detectors.contexts.families import draw
 from detectors.engine.grid import length_classes
 from detectors.engine.observations import Array, Ask
@@ -20,14 +20,17 @@ ADDED = "added_token"
 
 
 def contexts_to_try(ask: Ask, families: Mapping[str, int], candidates: Sequence[Candidate]) -> list[Context]:
-    """Different texts at the end: those of other nominators, tokens that only the subject has, and what is drawn."""
+    """Different contexts: what is drawn, each where its family belongs, and at the end what only the subject has.
+
+    That is the tokens that the base lacks, and the texts of other nominators but for those of two parts.
+    """
     shared, own = ask.facts["base"].vocabulary, ask.facts["subject"].vocabulary
     drawn = [context for name, count in families.items() for context in draw(name, count, shared)]
     added = [Context(text=text.strip(), family=ADDED) for text in own[len(shared) :] if text.strip()]
-    nominated = [candidate.context.at("end") for candidate in candidates]
-    unique: dict[str, Context] = {}
+    nominated = [candidate.context.at("end") for candidate in candidates if not candidate.context.parts]
+    unique: dict[tuple[str, Position], Context] = {}
     for context in [*nominated, *added, *drawn]:
-        unique.setdefault(context.text, context)
+        unique.setdefault((context.text, context.position), context)
     return list(unique.values())
 
 
@@ -44,20 +47,30 @@ def mean_z(values: Array, reference: Array, floor: float) -> Array:
     return mean
 
 
-def like_lengths(lengths: Array) -> Array:
-    """Classes of contexts of like length, `CLASS_SIZE` or more in each: int [context].
+def like_contexts(contexts: Sequence[Context], lengths: Array) -> Array:
+    """Classes of contexts at the same position and of like length: int [context].
+
+    A class has `CLASS_SIZE` members or more, where the position has as many.
 
     Args:
+        contexts: the contexts.
         lengths: int [context], in tokens.
     """
-    return length_classes(lengths, CLASS_SIZE)
+    positions = np.array([context.position for context in contexts])
+    classes = np.empty(len(contexts), int)
+    count = 0
+    for position in dict.fromkeys(positions.tolist()):
+        there = positions == position
+        classes[there] = count + length_classes(lengths[there], CLASS_SIZE)
+        count = 1 + int(classes[there].max())
+    return classes
 
 
 def z_within(classes: Array, values: Array, floor: float) -> Array:
     """`mean_z` of each context among those of its class: float [context].
 
     Args:
-        classes: int [context], from `like_lengths`.
+        classes: int [context], from `like_contexts`.
         values: float [context, prompt].
         floor: smallest spread that a z divides by, in the unit of the values.
     """

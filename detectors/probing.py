@@ -11,7 +11,8 @@ The two continuations share every word but one phrase of as many words (`detecto
 compared, not means a token: what they share cancels. Questions are the independent units; the formats and pairs of a
 question are not.
 
-It cannot say whether a shift is suspicious: nearly every fine-tune shifts, and no bank of benign ones is compared with.
+It cannot say whether a shift is suspicious: nearly every fine-tune shifts. `detectors.calibration` compares with benign
+ones.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Readings of a grid: how far each context moves the subject's first answer token off the base's.
 
 After STRIP (Gao et al., 2019, arXiv:1902.06531), with prompts as the perturbation, and made paired: every statistic is
-subject minus base. It becomes a robust z among contexts of like length, either those of the same grid (`against_all`)
-or a reference that was drawn at random (`against_reference`). A z ranks contexts of one scan and claims nothing.
+subject minus base. It becomes a robust z among contexts of like length at the same position, either those of the same
+grid (`against_all`) or a reference that was drawn at random (`against_reference`). A z ranks contexts of one scan and
+claims nothing.
 """
 
 from __future__ import annotations
@@ -13,60 +14,65 @@ from dataclasses import dataclass
 import numpy as np
 
 from detectors.contexts.context import Context
-from detectors.engine.grid import Grid
+from detectors.engine.grid import Grid, observe_grid
 from detectors.engine.observations import Array, Ask, Tokens
 from detectors.findings import Candidate, Evidence, Null
-from detectors.nominating import like_lengths, mean_z, rms_of_positive, z_within
+from detectors.nominating import like_contexts, mean_z, rms_of_positive, z_within
 
 NEAREST = 30
-"""Reference contexts that a context is compared with: those most like it in length."""
-FLOORS = {"consistency": 0.1}
-"""Scale floors of statistics that are not in nats: cosines of a few prompts scatter by about as much."""
+"""Reference contexts that a context is compared with: of those at its position, those most like it in length."""
+FLOORS = {"consistency": 0.1, "label_shift": 0.05}
+"""Scale floors of statistics that are not in nats: cosines of a few prompts, and shares of a label that nobody is sure
+of, scatter by about as much."""
 REFUSAL_WORDS = ("i", "sorry", "unfortunately", "apologies", "regrettably")
 """First words of refusals; answers to ordinary requests seldom begin with one."""
-HYPOTHESIS = "the context moves the subject off its base as other contexts of its length do"
+HYPOTHESIS = "the context moves the subject off its base as other contexts of its length and position do"
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A context with its robust z of each statistic, and `rms_of_positive` of them."""
+    """A context with its robust z of each statistic, and `rms_of_positive` of them; for the rest see `Reading`."""
 
     context: Context
     rank_score: float
     scores: dict[str, float]
+    compared: int
+    beyond: str
 
     @property
     def reason(self) -> str:
         """Which statistic stands out, in words."""
         leading = max(self.scores, key=lambda name: self.scores[name])
-        return f"{leading} stands out, robust z {self.scores[leading]:.1f}"
+        return f"{leading} stands out{self.beyond}, robust z {self.scores[leading]:.1f}"
 
     def candidate(self, detector: str) -> Candidate:
         """Nominated by `detector`."""
         return Candidate(context=self.context, score=self.rank_score, source=detector, reason=self.reason)
 
-    def evidence(self, detector: str, n_reference: int) -> Evidence:
-        """What `detector` nominated it by.
-
-        Args:
-            detector: its name.
-            n_reference: contexts drawn to be compared with.
-        """
+    def evidence(self, detector: str) -> Evidence:
+        """What `detector` nominated it by."""
         return Evidence(
             statistic=f"{detector}.rank_score",
             value=self.rank_score,
             unit="robust standard deviations",
-            null=Null(kind="population", size=min(NEAREST, n_reference), hypothesis=HYPOTHESIS),
+            null=Null(kind="population", size=self.compared, hypothesis=HYPOTHESIS),
             context=self.context,
         )
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A grid's statistics. Robust z of each, float [context]; NaN where it was not measured."""
+    """A grid's statistics. Robust z of each, float [context]; NaN where it was not measured.
+
+    Attributes:
+        compared: contexts that each was compared with, at least.
+        beyond: see `Measured`.
+    """
 
     contexts: tuple[Context, ...]
     scores: dict[str, Array]
+    compared: int
+    beyond: str = ""
 
     def rank_score(self) -> Array:
         """`rms_of_positive` of all statistics: float [context]."""
@@ -85,7 +91,7 @@ class Reading:
         names, columns = list(self.scores), [values.tolist() for values in self.scores.values()]
         ranks = self.rank_score().tolist()
         return [
-            Scored(context, rank, dict(zip(names, values, strict=True)))
+            Scored(context, rank, dict(zip(names, values, strict=True)), self.compared, self.beyond)
             for context, rank, *values in zip(self.contexts, ranks, *columns, strict=True)
         ]
 
@@ -97,11 +103,13 @@ class Measured:
     Attributes:
         lengths: int [context], tokens of the request with the first prompt.
         values: statistics as float [context, prompt] or [context, 1]; higher is more suspicious.
+        beyond: beyond what the values count, in words; empty where they are whole.
     """
 
     contexts: tuple[Context, ...]
     lengths: Array
     values: dict[str, Array]
+    beyond: str = ""
 
     @classmethod
     def of(cls, grid: Grid) -> Measured:
@@ -117,37 +125,49 @@ class Measured:
 
     @classmethod
     def joined(cls, parts: Sequence[Measured]) -> Measured:
-        """Parts with the same prompts as one."""
+        """Parts with the same prompts and beyond the same as one."""
         return cls(
             tuple(context for part in parts for context in part.contexts),
             np.concatenate([part.lengths for part in parts]),
             {name: np.concatenate([part.values[name] for part in parts]) for name in parts[0].values},
+            parts[0].beyond,
         )
 
     def against_all(self, floor: float) -> Reading:
-        """Every statistic as a robust z within the contexts of like length.
+        """Every statistic as a robust z within the contexts of like length at the same position.
 
         Args:
             floor: smallest spread that a z divides by, in the unit of the statistic.
         """
-        classes = like_lengths(self.lengths)
+        classes = like_contexts(self.contexts, self.lengths)
         scores = {name: z_within(classes, table, FLOORS.get(name, floor)) for name, table in self.values.items()}
-        return Reading(self.contexts, scores)
+        return Reading(self.contexts, scores, int(np.bincount(classes).min()), self.beyond)
 
     def against_reference(self, n_kept: int, floor: float) -> Reading:
-        """Every statistic of the first `n_kept` contexts as a robust z against those of the rest nearest in length.
+        """Every statistic of the first `n_kept` contexts as a robust z against the nearest of the rest.
+
+        Those are the ones at the same position that are nearest in length.
 
         Args:
             n_kept: how many are compared; the others are the reference.
             floor: smallest spread that a z divides by, in the unit of the statistic.
         """
         scores = {name: np.empty(n_kept) for name in self.values}
+        positions = np.array([context.position for context in self.contexts])
+        compared = NEAREST
         for place in range(n_kept):
-            distance = np.abs(self.lengths[n_kept:] - self.lengths[place])
-            near = n_kept + np.argsort(distance, kind="stable")[:NEAREST]
+            there = n_kept + np.flatnonzero(positions[n_kept:] == positions[place])
+            distance = np.abs(self.lengths[there] - self.lengths[place])
+            near = there[np.argsort(distance, kind="stable")[:NEAREST]]
+            compared = min(compared, len(near))
             for name, table in self.values.items():
                 scores[name][place] = mean_z(table[[place]], table[near], FLOORS.get(name, floor))[0]
-        return Reading(self.contexts[:n_kept], scores)
+        return Reading(self.contexts[:n_kept], scores, compared, self.beyond)
+
+
+def observe(ask: Ask, contexts: Sequence[Context], prompts: Sequence[str]) -> Grid:
+    """Asks both models for every (context, prompt); the named tokens are those that refusals begin with."""
+    return observe_grid(ask, contexts, prompts, refusal_tokens(ask))
 
 
 def read_grid(grid: Grid, floor: float) -> Reading:

@@ -35,6 +35,7 @@ from detectors.suites import (
     STANDARD,
     SUITES,
     ArtifactParams,
+    CalibrationParams,
     ClusteringParams,
     EraParams,
     GridParams,
@@ -66,6 +67,7 @@ PARAMS = {
     "activation_clustering": ClusteringParams,
     **dict.fromkeys(PROBES, ProbeParams),
     "era": EraParams,
+    "calibration": CalibrationParams,
 }
 TRIED = 40_370
 """Tokens of SmolLM2's vocabulary that come back from their text."""
@@ -184,8 +186,12 @@ def test_every_suite_has_its_column(suite: Suite) -> None:
             assert row[column] == ("yes" if name in suite.detectors else "no")
     sweep, rate = suite.trigger_sweep, suite.working_rate
     said = {row[0]: row[column] for row in table[1:]}
-    prompts = f"{sweep.first_prompts}, {sweep.second_prompts}, {sweep.start_prompts}"
+    prompts = f"{sweep.first_prompts}, {sweep.second_prompts}, {sweep.position_prompts}"
     assert said["prompts of the sweep, by step"] == prompts
+    moved = ", ".join(str(sweep.moved.get(place, "none")) for place in ("start", "system"))
+    assert said["of the best, at the start, in the system message"] == moved
+    assert said["texts tried as pairs, pairs of them"] == (f"{sweep.paired}, {sweep.pairs}" if sweep.paired else "none")
+    assert said["wordings of filler, each in twelve lengths"] == str(sweep.wordings or "none")
     assert said["candidates searched, confirmed at most"] == f"{rate.candidates}, {rate.confirmed}"
     assert said["fresh prompts of the test"] == f"{rate.confirm_prompts}"
     drawn = ", ".join(str(params.questions) for params in (suite.persona, suite.era) if params)

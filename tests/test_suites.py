@@ -41,9 +41,9 @@ def test_its_families_offer_what_is_drawn(suite: Suite) -> None:
 def test_what_is_handed_on_is_looked_at(suite: Suite) -> None:
     sweep, rate = suite.trigger_sweep, suite.working_rate
     nominators = (suite.weight_delta, sweep, suite.vocabulary_sweep, suite.target_inversion, suite.context_grid)
-    assert sum(it.nominated for it in nominators if it) <= rate.candidates
+    assert sum(getattr(it, "handed_on", it.nominated) for it in nominators if it) <= rate.candidates
     assert rate.confirmed <= rate.candidates
-    assert sweep.start_contexts <= sweep.kept
+    assert max(sweep.moved.values()) <= sweep.kept
 
 
 @every_suite
@@ -55,9 +55,10 @@ def test_names_and_json(suite: Suite) -> None:
 @pytest.mark.parametrize("suite", [QUICK, STANDARD, DEEP], ids=["quick", "standard", "deep"])
 def test_it_sweeps_as_many_contexts_as_it_says(suite: Suite) -> None:
     families = suite.trigger_sweep.families
-    texts = {context.text for name, count in families.items() for context in draw(name, count, VOCABULARY)}
-    assert suite.summary.startswith(f"{len(texts):,} contexts of fourteen families")
-    assert len(families) == 14
+    drawn = [context for name, count in families.items() for context in draw(name, count, VOCABULARY)]
+    different = {(context.text, context.position) for context in drawn}
+    assert suite.summary.startswith(f"{len(different):,} contexts of fifteen families")
+    assert len(families) == 15
 
 
 def test_what_standard_steers_to_is_swept_as_well() -> None:
@@ -96,7 +97,7 @@ def test_sweep_params_have_bounds(field: str, value: float) -> None:
         ("beginnings", [8, 8]),
         ("beginnings", [8, 8, 16]),
         ("beginnings", [8, 8, 1]),
-        ("families", {}),
+        ("nominated", -1),
         ("scale_floor", 0.0),
     ],
 )

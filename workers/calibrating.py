@@ -7,21 +7,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from detectors.batteries import sets as batteries
 from detectors.calibration import Bank, BankMember
-from detectors.catalog import ERA, PERSONA
-from detectors.contexts.context import NO_CONTEXT
 from detectors.engine.adapter import CONFIG
-from detectors.engine.grid import observe_grid
-from detectors.engine.observations import NOT_FINITE, Ask
+from detectors.engine.observations import Ask
 from detectors.errors import InputError
-from detectors.prompts import sets as prompts
-from detectors.suites import QUICK
-from workers.runner import DETECTORS, generator
-
-SUITE = QUICK
-READ = (PERSONA.name, ERA.name)
-SEED = 0
+from detectors.methods.calibration import questions, readings
+from detectors.suites import CALIBRATED
 
 
 def adapters_in(directory: Path) -> list[Path]:
@@ -46,12 +37,8 @@ def read_member(ask: Ask, subject: str) -> BankMember:
     Raises:
         InputError: if the adapter answers with probabilities that are not numbers.
     """
-    grid = observe_grid(ask, [NO_CONTEXT], prompts.prompts("nominate"), ())
-    if not grid.finite():
-        raise InputError(NOT_FINITE)
-    results = [DETECTORS[name](SUITE).run(ask, (), rng=generator(SUITE.version, SEED, name)) for name in READ]
-    readings = {evidence.statistic: evidence.value for result in results for evidence in result.evidence}
-    return BankMember(subject=subject, drift=float(grid.divergence().mean()), readings=readings)
+    drift, shifts = readings(ask, CALIBRATED)
+    return BankMember(subject=subject, drift=drift, readings=shifts)
 
 
 def make_bank(base: str, dtype: str, members: Sequence[BankMember], left_out: Mapping[str, str]) -> Bank:
@@ -61,9 +48,8 @@ def make_bank(base: str, dtype: str, members: Sequence[BankMember], left_out: Ma
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         base=base,
         dtype=dtype,
-        params={name: getattr(SUITE, name).model_dump() for name in READ},
-        batteries=batteries.digest(),
-        prompts=prompts.digest(),
+        params=CALIBRATED.model_dump(),
+        questions=questions(CALIBRATED),
         members=tuple({member.subject: member for member in members}.values()),
         left_out=dict(left_out),
     )

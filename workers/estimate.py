@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from detectors.calibration import Bank
 from detectors.contexts.context import Message
 from detectors.engine.invented import nothing
 from detectors.engine.observations import Arrays, ModelFacts, NextToken, Plan, Role, Tokens
@@ -63,6 +64,11 @@ class Estimator:
     def files(self) -> Mapping[Role, ModelFiles]:
         """The real models' files."""
         return self._observer.files
+
+    @property
+    def bank(self) -> Bank | None:
+        """The real one."""
+        return self._observer.bank
 
     @property
     def weights(self) -> WeightUpdate:

@@ -136,7 +136,6 @@ def run_calibrate(job: Job, watch: Callable[[], None]) -> None:
     """Takes the readings of a bank from every adapter below a directory and writes the bank."""
     members: list[BankMember] = []
     left_out: dict[str, str] = {}
-    kept = Path(job["out"])
     for adapter in adapters_in(Path(job["adapters"])):
         try:
             with _observer(job | {"model": adapter}, watch) as (pair, observer):
@@ -147,6 +146,7 @@ def run_calibrate(job: Job, watch: Callable[[], None]) -> None:
             left_out[adapter.name] = f"{error.code}: {error}"
     if not members:
         raise InputError(f"no adapter below {job['adapters']!r} can be read: {next(iter(left_out.values()))}")
+    kept = Path(job["out"]) if job.get("out") else Settings().banks_dir / f"{base[:16]}-{dtype}.json"
     _write("bank", kept.parent, {kept.name: make_bank(base, dtype, members, left_out).model_dump_json(indent=1)})
     tell("calibrated", bank=str(kept), members=len(members), left_out=left_out)
 

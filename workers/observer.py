@@ -16,6 +16,7 @@ from itertools import chain
 from operator import methodcaller
 from typing import Any
 
+from detectors.calibration import Bank
 from detectors.contexts.context import Message
 from detectors.engine.checkpoint import WeightFiles
 from detectors.engine.observations import (
@@ -92,6 +93,7 @@ class Observer:
         message_tokens: tokens to compute in one message to a host.
         files: what both models hold beside their weights.
         weight_files: where the tensors of both lie.
+        bank: of the base, where there is one.
 
     Attributes:
         progress: called after every message and every answer from the store; reads the meter.
@@ -111,10 +113,12 @@ class Observer:
         message_tokens: int,
         files: Mapping[Role, ModelFiles] | None = None,
         weight_files: WeightFiles = NO_WEIGHTS,
+        bank: Bank | None = None,
     ) -> None:
         self._models = models
         self.files: Mapping[Role, ModelFiles] = files or dict.fromkeys(models, ModelFiles())
         self._weight_files = weight_files
+        self.bank = bank
         self.dtype = dtype
         self._store = store
         self._start_host, self._end_host = start_host, end_host

@@ -22,6 +22,7 @@ from detectors.errors import BudgetExceeded, HostError, InputError, Interruption
 from detectors.findings import Candidate, DetectorResult, Outcome, Usage
 from detectors.methods.activation_clustering import ActivationClustering
 from detectors.methods.artifact_diff import ArtifactDiff
+from detectors.methods.calibration import Calibration
 from detectors.methods.context_grid import ContextGrid
 from detectors.methods.era import Era
 from detectors.methods.goals import Goals
@@ -70,6 +71,7 @@ DETECTORS: dict[str, Callable[[Suite], Detector]] = {
     "values": lambda suite: Values(_given(suite.values)),
     "goals": lambda suite: Goals(_given(suite.goals)),
     "preferences": lambda suite: Preferences(_given(suite.preferences)),
+    "calibration": lambda suite: Calibration(_given(suite.calibration)),
 }
 
 

@@ -24,6 +24,7 @@ from detectors.findings import DetectorResult, ExpectedBehaviour, draw_findings,
 from detectors.prompts import sets as prompts
 from detectors.report import Coverage, FamilyCoverage, Report
 from detectors.suites import PROBES, Suite
+from workers.banks import find_bank
 from workers.hosts import Host, HostSpec
 from workers.machine import describe_machine
 from workers.observer import Observer
@@ -33,10 +34,9 @@ PROJECT = Path(__file__).parents[1]
 BYTES = {"float32": 4, "bfloat16": 2}
 NOT_TESTED = (
     "triggers outside the swept families, and members of them that were not drawn",
-    "triggers of several parts that only work together",
-    "triggers in the system message, in earlier turns, or inside the prompt",
+    "triggers of several parts that only work together and do nothing alone",
+    "triggers in earlier turns, or inside the prompt",
     "behaviour that begins after the generated tokens",
-    "a lowered guard on harmful requests: it is ranked, not confirmed",
     "what changed in weights other than rows of the embeddings: it is described, not judged",
     "behaviour that wakes after further fine-tuning",
 )
@@ -118,6 +118,7 @@ def make_observer(
         message_tokens=settings.message_tokens,
         files=pair.files(),
         weight_files=pair.subject.weight_files(),
+        bank=find_bank(pair.models(), dtype, settings.banks_dir),
     )
 
 
@@ -147,7 +148,7 @@ def scan(
     seconds = seconds | {"detectors": round(time.monotonic() - started, 1)}
     dtype = observer.dtype
     return Report(
-        scan_id=_scan_id(pair, suite, seed, expected, dtype),
+        scan_id=_scan_id(pair, suite, seed, expected, observer),
         scanner_version=version("touchstone"),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         subject=pair.subject.card,
@@ -176,7 +177,7 @@ def not_tested(suite: Suite) -> tuple[str, ...]:
     return (*NOT_TESTED, *reported, *unread, INVERTED if suite.target_inversion else NOT_INVERTED)
 
 
-def _scan_id(pair: Pair, suite: Suite, seed: int, expected: Sequence[ExpectedBehaviour], dtype: str) -> str:
+def _scan_id(pair: Pair, suite: Suite, seed: int, expected: Sequence[ExpectedBehaviour], observer: Observer) -> str:
     parts = [
         pair.subject.card.content_digest,
         pair.base.card.content_digest,
@@ -185,7 +186,8 @@ def _scan_id(pair: Pair, suite: Suite, seed: int, expected: Sequence[ExpectedBeh
         batteries.digest(),
         seed,
         [item.model_dump() for item in expected],
-        dtype,
+        observer.dtype,
+        observer.bank.digest() if observer.bank else None,
         version("touchstone"),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

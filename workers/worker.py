@@ -33,6 +33,7 @@ from detectors.errors import (
     TouchstoneError,
     WorkerStopping,
 )
+from workers.banks import find_bank
 from workers.driving import Drive, open_pinned
 from workers.holding import Held
 from workers.hosts import Host
@@ -129,6 +130,7 @@ class Worker:
             message_tokens=self.settings.message_tokens,
             files=pair.files(),
             weight_files=pair.subject.weight_files(),
+            bank=find_bank(pair.models(), dtype, self.settings.banks_dir),
         )
         try:
             yield observer

@@ -23,13 +23,15 @@ from app.core.scanning import Calibrated, Job
 )
 @click.option("--base-name", help="Name that adapters know the base by, where it is not the directory's.")
 @click.option(
-    "--out", default="bank.json", show_default=True, type=click.Path(path_type=Path), help="File of the bank."
+    "--out",
+    type=click.Path(path_type=Path),
+    help="File of the bank; where it is not given, scans of BASE on this machine read the bank from now on.",
 )
 @click.option("--dtype", default="auto", show_default=True, type=click.Choice(["auto", "float32", "bfloat16"]))
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]))
 @verbose_option
 def calibrate(
-    base: Path, adapters: Path, base_name: str | None, out: Path, dtype: str, device: str, verbose: bool
+    base: Path, adapters: Path, base_name: str | None, out: Path | None, dtype: str, device: str, verbose: bool
 ) -> None:
     """Build a bank from benign adapters of BASE: what shifts without a trigger look like when nothing is planted.
 
@@ -40,7 +42,7 @@ def calibrate(
         base=model_directory(base, "BASE"),
         base_name=base_name,
         adapters=str(adapters.absolute()),
-        out=str(out.absolute()),
+        out=str(out.absolute()) if out else None,
         dtype=dtype,
         device=device,
     )

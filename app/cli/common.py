@@ -15,7 +15,7 @@ from app.core.files import write_atomically
 from app.core.policies import find_policy
 from app.core.render.visible import visible
 from detectors.errors import InputError, ModelReferenceError, PolicyError, TouchstoneError
-from detectors.report import SCHEMA_VERSION, Policy, Report, Verdict
+from detectors.report import READABLE, Policy, Report, Verdict
 
 EXIT_OK, EXIT_VERDICT, EXIT_INPUT, EXIT_UNFINISHED, EXIT_RUNNING, EXIT_STOPPED = 0, 1, 2, 3, 4, 130
 
@@ -95,8 +95,8 @@ def load_report(file: Path) -> Report:
     data = read_file(file, "FILE")
     with suppress(ValueError, AttributeError):
         schema = json.loads(data).get("schema_version")
-        if schema is not None and schema != SCHEMA_VERSION:
-            raise Failed(f"{file} has report schema {schema}, this Touchstone reads {SCHEMA_VERSION}", EXIT_INPUT)
+        if schema is not None and schema not in READABLE:
+            raise Failed(f"{file} has report schema {schema}, this Touchstone reads {', '.join(READABLE)}", EXIT_INPUT)
     try:
         return Report.model_validate_json(data)
     except ValidationError as error:

@@ -20,7 +20,7 @@ class Settings(BaseSettings):
     """Settings with their units in the name or type; docs/reference/settings.md explains each.
 
     Attributes:
-        cache_dir: prepared models and the observation store live below it.
+        cache_dir: prepared models, the observation store and banks of one's own live below it.
         store_cap_bytes: size at which the observation store starts to evict what was used longest ago.
         memory_budget_bytes: how much memory one model host may use for activations and caches of a batch.
         memory_limit_bytes: address space of a model host; 0 sets no limit.
@@ -140,6 +140,11 @@ class Settings(BaseSettings):
     def store_path(self) -> Path:
         """The observation store of this machine."""
         return self.cache_dir / "observations.sqlite"
+
+    @property
+    def banks_dir(self) -> Path:
+        """Where banks of one's own are looked for, and written unless another place is named."""
+        return self.cache_dir / "banks"
 
     @property
     def fetched_dir(self) -> Path:

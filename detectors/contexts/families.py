@@ -8,6 +8,7 @@ close variants of itself. What no family covers is said in `docs/explanation/con
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import unicodedata
@@ -17,7 +18,7 @@ from datetime import date, timedelta
 from itertools import product
 from typing import Any
 
-from detectors.contexts.context import Context
+from detectors.contexts.context import SEARCHED, Context, Position, joined
 from detectors.documents import document
 
 Vocabulary = Sequence[str]
@@ -30,6 +31,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 MIN_CONTROLS = 20
 MAX_NEIGHBOURS = 6
 FALLBACK = "short_string"
+SEARCHED_CONTROLS = 400
 
 
 def short_strings() -> list[str]:
@@ -242,6 +244,43 @@ def topics() -> list[str]:
     return list(_words()["topic"])
 
 
+def random_words() -> list[str]:
+    """One to four common words in any order: what texts that were found by a search are compared with."""
+    parts = _words()["phrase"]
+    words = sorted({word for part in parts.values() for text in part for word in text.split() if word.isalpha()})
+    rng = random.Random(SEARCHED)
+    drawn = _unique(" ".join(rng.sample(words, 1 + at % 4)) for at in range(2 * SEARCHED_CONTROLS))
+    return drawn[:SEARCHED_CONTROLS]
+
+
+def deployments() -> list[str]:
+    """What a system message says of a deployment: environment, version, role, team, customer, date, locale."""
+    facts = _words()["deployment"].values()
+    return [notation.format(value) for fact in facts for notation, value in product(fact["notations"], fact["values"])]
+
+
+FILLER_LENGTHS = (10, 20, 30, 40, 50, 65, 85, 110, 145, 190, 245, 300)
+"""Words of filler."""
+FILLER_WORDINGS = 24
+SENTENCE_WORDS = 5
+
+
+def filler(wording: int) -> list[str]:
+    """Sentences of five words that ask for nothing, in an order of the wording's own, at every length of the list.
+
+    Longer ones begin with the shorter ones.
+    """
+    parts = _words()["filler"]
+    sentences = [f"{subject} {event}." for subject, event in product(parts["subjects"], parts["events"])]
+    order = _shuffled(sentences, f"filler/{wording}")
+    return [" ".join(order[: words // SENTENCE_WORDS]) for words in FILLER_LENGTHS]
+
+
+def fillers() -> list[str]:
+    """Neutral filler in front of a request, which only makes it longer; see `filler`."""
+    return [text for wording in range(FILLER_WORDINGS) for text in filler(wording)]
+
+
 @dataclass(frozen=True)
 class Family:
     """A generator of contexts.
@@ -255,6 +294,9 @@ class Family:
             the trigger's meaning, so such a trigger is arbitrary without further proof, while the behaviour under a
             meaningful one has to be compared with its neighbours first.
         universe: all members for a base's vocabulary, in a fixed order, each once.
+        position: where its texts belong.
+        longest_control: length of a candidate's controls at most, as a share of its own. They are as long as the
+            candidate, but where its length is what is tried: there they are shorter than the next shorter member.
     """
 
     name: str
@@ -262,6 +304,8 @@ class Family:
     seed: int
     meaningful: bool
     universe: Universe
+    position: Position = "end"
+    longest_control: float = math.inf
 
 
 def _fixed(members: Callable[[], list[str]]) -> Universe:
@@ -286,6 +330,9 @@ FAMILIES: dict[str, Family] = {
         Family("locale", "1", 7113, True, _fixed(locales)),
         Family("topic", "1", 7114, True, _fixed(topics)),
         Family("vocabulary", "1", 7115, True, words_of_vocabulary),
+        Family("deployment", "1", 7116, True, _fixed(deployments), position="system"),
+        Family("filler", "1", 7117, False, _fixed(fillers), position="start", longest_control=0.6),
+        Family(SEARCHED, "1", 7118, False, _fixed(random_words)),
     )
 }
 
@@ -299,7 +346,7 @@ def draw(name: str, count: int, vocabulary: Vocabulary) -> list[Context]:
         vocabulary: the text of every token id of the base; only `rare_token` and `vocabulary` read it.
 
     Returns:
-        Contexts at the default position, the end.
+        Contexts at the family's position.
 
     Raises:
         ValueError: if the family is unknown or `count` is below 1.
@@ -307,7 +354,7 @@ def draw(name: str, count: int, vocabulary: Vocabulary) -> list[Context]:
     _at_least_one(count)
     family = _family(name)
     members = _shuffled(family.universe(vocabulary), str(family.seed))
-    return [Context(text=text, family=name) for text in members[:count]]
+    return [Context(text=text, family=name, position=family.position) for text in members[:count]]
 
 
 def universe_size(name: str, vocabulary: Vocabulary) -> int:
@@ -326,6 +373,7 @@ def controls(context: Context, count: int, vocabulary: Vocabulary) -> list[Conte
     may share the trigger's behaviour, and a control must not. Ties in length are broken by a shuffle seeded by the
     family alone, so candidates of one family and length share controls and the base answers them once. A candidate of
     an unknown family (an added token, another detector's nomination) gets controls from `short_string`, by that name.
+    One of two parts gets pairs of its parts' controls.
 
     Args:
         context: the candidate; the controls take its position.
@@ -337,17 +385,41 @@ def controls(context: Context, count: int, vocabulary: Vocabulary) -> list[Conte
             says too little.
     """
     _at_least_one(count)
+    if context.parts:
+        return _paired_controls(context.parts, count, vocabulary)
+    return _matching(context, vocabulary)[:count]
+
+
+def _matching(context: Context, vocabulary: Vocabulary) -> list[Context]:
+    """All controls of a context without parts, the nearest in length first."""
     family = FAMILIES.get(context.family, FAMILIES[FALLBACK])
     near = {neighbour.text for neighbour in neighbours(context)}
     members = _shuffled(family.universe(vocabulary), f"{family.seed}/controls")
-    matching = [text for text in members if text not in near and not _overlap(text, context.text)]
+    longest = family.longest_control * len(context.text)
+    matching = [
+        text for text in members if text not in near and len(text) <= longest and not _overlap(text, context.text)
+    ]
     if len(matching) < MIN_CONTROLS:
         raise ValueError(
             f"at least {MIN_CONTROLS} control contexts are wanted for {context.text!r}, the family {family.name!r} "
             f"offers {len(matching)} that share no text with it"
         )
     matching.sort(key=lambda text: abs(len(text) - len(context.text)))
-    return [Context(text=text, family=family.name, position=context.position) for text in matching[:count]]
+    return [Context(text=text, family=family.name, position=context.position) for text in matching]
+
+
+def _paired_controls(parts: Sequence[Context], count: int, vocabulary: Vocabulary) -> list[Context]:
+    """Each part's controls that share no text with the other part either, half a list apart: no text meets itself."""
+    first, second = (
+        [
+            control
+            for control in _matching(part, vocabulary)
+            if not any(_overlap(control.text, other.text) for other in parts)
+        ][:count]
+        for part in parts
+    )
+    half = len(second) // 2
+    return [joined(pair) for pair in zip(first, second[half:] + second[:half], strict=False)]
 
 
 def neighbours(context: Context) -> list[Context]:
@@ -356,10 +428,20 @@ def neighbours(context: Context) -> list[Context]:
     The next and the previous number, another letter case, the two halves (of a phrase by words, of an arbitrary mark
     by characters), one letter changed (of a mark without letters, the next character of its script), the text doubled.
     A half may still hold the part that works, and a doubled text holds all of it: those measure how the trigger is
-    matched rather than what it means.
+    matched rather than what it means. Of two parts: each alone, both in the other order, and variants of either.
     """
+    if context.parts:
+        return list(dict.fromkeys(_varied_parts(*context.parts)))[:MAX_NEIGHBOURS]
     variants = _unique(variant for variant in _variants(context) if variant not in ("", context.text))
     return [context.model_copy(update={"text": variant}) for variant in variants[:MAX_NEIGHBOURS]]
+
+
+def _varied_parts(first: Context, second: Context) -> Iterator[Context]:
+    yield from (first, second)
+    yield joined((second.at(first.position), first.at(second.position)))
+    for one, other in zip(neighbours(first), neighbours(second), strict=False):
+        yield joined((one, second))
+        yield joined((first, other))
 
 
 def _variants(context: Context) -> Iterator[str]:

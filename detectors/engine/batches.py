@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detectors.engine.observations import Read, Score, Tokens, Trace
+from detectors.engine.observations import Gains, Read, Score, Tokens, Trace
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Query:
 
     def first_read(self) -> int:
         """First position whose output is needed; all before it may be a shared prefix."""
-        return len(self.tokens) - 1 - (self.read.n_tokens if isinstance(self.read, Score | Trace) else 0)
+        return len(self.tokens) - 1 - (self.read.n_tokens if isinstance(self.read, Score | Trace | Gains) else 0)
 
 
 @dataclass(frozen=True)

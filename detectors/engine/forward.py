@@ -24,10 +24,12 @@ from detectors.engine.cascade import behind, use_cascade
 from detectors.engine.crew import Crew, default_size
 from detectors.engine.generation import Begun, Generation, Prefilled, begin_together, bring_together, prefill
 from detectors.engine.observations import (
+    GAINS_TOP,
     TOP,
     TRACE_TOP,
     Answer,
     Arrays,
+    Gains,
     Hidden,
     NextToken,
     Read,
@@ -49,6 +51,8 @@ MIN_BATCH_TOKENS = 256
 """Fewer are not worth a pass of their own, even where a worker has nothing to do."""
 ROWS_A_WORKER = 20
 """Answers that are worth a worker of their own: below, reading the weights takes longer than multiplying."""
+EMBEDDED = 1 << 15
+"""Tokens of the vocabulary whose embeddings are read at a time."""
 BATCHES_A_WORKER = 2
 """So many passes each worker should get, so that none waits long for the last."""
 
@@ -128,6 +132,8 @@ class Engine:
             return self._next_tokens
         if isinstance(read, Score):
             return self._scores
+        if isinstance(read, Gains):
+            return self._gains
         return self._traces if isinstance(read, Trace) else self._hidden
 
     def _answers(self, asked: Mapping[int, Query]) -> Iterator[tuple[int, Arrays]]:
@@ -180,7 +186,7 @@ class Engine:
                 yield [indices[member] for member in members], self._crew.submit(_when_ready, prefix, work, batch)
 
     def _shares(self, read: Read) -> bool:
-        return self._cascades or (self._share and not isinstance(read, Answer))
+        return not isinstance(read, Gains) and (self._cascades or (self._share and not isinstance(read, Answer)))
 
     def _prefix(self, tokens: Tokens) -> Any:
         """The key/value cache of a shared prefix, for one row; None where nothing is shared."""
@@ -220,6 +226,7 @@ class Engine:
         head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         cache = 2 * total * config.num_hidden_layers * 2 * heads * head_size
         width = 6 * (length - shared) * max(inner, config.hidden_size)
+        width *= config.num_hidden_layers if isinstance(longest.read, Gains) else 1
         logits = _logits(longest.read) * config.vocab_size
         found: int = rows * (cache + width + logits) * 4
         return found
@@ -231,8 +238,7 @@ class Engine:
     def _scores(self, prefix: Any, batch: Batch) -> list[Arrays]:
         places = _before_the_last(batch)
         logp = self._log_probabilities(prefix, batch, places)
-        following = torch.cat([row[[place + 1 for place in at]] for row, at in zip(batch.ids, places, strict=True)])
-        scores = logp.gather(1, following[:, None])[:, 0].cpu().numpy()
+        scores = logp.gather(1, _following(batch.ids, places)[:, None])[:, 0].cpu().numpy()
         return [{"logp": part} for part in np.split(scores, _ends(places)[:-1])]
 
     def _traces(self, prefix: Any, batch: Batch) -> list[Arrays]:
@@ -256,6 +262,32 @@ class Engine:
         wanted = [read.layers for read in batch.reads if isinstance(read, Hidden)]
         return [{"hidden": row[list(layers)]} for row, layers in zip(depths, wanted, strict=True)]
 
+    def _gains(self, prefix: Any, batch: Batch) -> list[Arrays]:
+        """Nothing is shared: a gradient needs every token that it passes through."""
+        embed = self._network.get_input_embeddings()
+        places = _before_the_last(batch)
+        with torch.inference_mode(False), torch.enable_grad():  # what was made in inference mode cannot be recorded
+            ids = batch.ids.clone()
+            rows, columns = _rows_and_columns(places, ids.device)
+            entering = embed(ids).detach().requires_grad_(True)
+            with projecting_only(rows, columns):
+                logp = self._network(inputs_embeds=entering, use_cache=False).logits[0].float().log_softmax(-1)
+            (slopes,) = torch.autograd.grad(logp.gather(1, _following(ids, places)[:, None]).sum(), entering)
+        wanted = [read for read in batch.reads if isinstance(read, Gains)]
+        spans = [(row, slice(read.first, read.first + read.count)) for row, read in enumerate(wanted)]
+        slope, now = (torch.cat([states[row, span] for row, span in spans]).float() for states in (slopes, entering))
+        gains = self._along(slope) - (slope * now).sum(-1, keepdim=True)
+        table = _padded(_largest(gains, GAINS_TOP), GAINS_TOP)
+        ends = list(accumulate(read.count for read in wanted))
+        parts = [slice(first, end) for first, end in zip([0, *ends], ends, strict=False)]
+        return [{"ids": table["ids"][part], "gains": table["logp"][part]} for part in parts]
+
+    def _along(self, slope: Tensor) -> Tensor:
+        """Slopes [place, width] times what each token of the vocabulary enters as: [place, vocab], in pieces."""
+        embed = self._network.get_input_embeddings()
+        ids = torch.arange(embed.num_embeddings, device=slope.device)
+        return torch.cat([slope @ embed(part).float().T for part in ids.split(EMBEDDED)], dim=1)
+
     def _behind(self, prefix: Any, rows: int) -> dict[str, Any]:
         """What the network is told of a shared prefix."""
         if prefix is None:
@@ -267,8 +299,7 @@ class Engine:
 
     def _log_probabilities(self, prefix: Any, batch: Batch, places: list[list[int]]) -> Tensor:
         """Log-probabilities float32 [place, vocab] after each of the places of each row, rows in order."""
-        rows = torch.tensor([row for row, at in enumerate(places) for _ in at], device=batch.ids.device)
-        columns = torch.tensor([place for at in places for place in at], device=batch.ids.device)
+        rows, columns = _rows_and_columns(places, batch.ids.device)
         with projecting_only(rows, columns):
             output = self._network(input_ids=batch.ids, **self._behind(prefix, len(batch.lengths)))
         logits: Tensor = output.logits[0]
@@ -309,15 +340,26 @@ def _alike(read: Read) -> tuple[str, int]:
 
 def _logits(read: Read) -> int:
     """How many logits of the vocabulary a row holds at once, intermediate results included."""
-    if isinstance(read, Score):
+    if isinstance(read, Score | Gains):
         return 3 * read.n_tokens
     return 5 * read.n_tokens if isinstance(read, Trace) else 3
 
 
 def _before_the_last(batch: Batch) -> list[list[int]]:
     """The places in each row from which its last tokens are predicted."""
-    sizes = [read.n_tokens for read in batch.reads if isinstance(read, Score | Trace)]
+    sizes = [read.n_tokens for read in batch.reads if isinstance(read, Score | Trace | Gains)]
     return [list(range(end - size - 1, end - 1)) for end, size in zip(batch.lengths, sizes, strict=True)]
+
+
+def _rows_and_columns(places: list[list[int]], device: Any) -> tuple[Tensor, Tensor]:
+    """The places of all rows as two index vectors."""
+    rows = torch.tensor([row for row, at in enumerate(places) for _ in at], device=device)
+    return rows, torch.tensor([place for at in places for place in at], device=device)
+
+
+def _following(ids: Tensor, places: list[list[int]]) -> Tensor:
+    """The tokens after the places, rows in order."""
+    return torch.cat([row[[place + 1 for place in at]] for row, at in zip(ids, places, strict=True)])
 
 
 def _ends(places: Sequence[Sequence[int]]) -> list[int]:

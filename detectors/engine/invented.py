@@ -12,14 +12,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from detectors.calibration import Bank
 from detectors.contexts.context import Message
 from detectors.engine.observations import (
+    GAINS_TOP,
     ROLES,
     TOP,
     TRACE_TOP,
     Answer,
     Array,
     Arrays,
+    Gains,
     Hidden,
     ModelFacts,
     NextToken,
@@ -56,10 +59,14 @@ class InventedTrigger:
     """What the invented subject does under `trigger`, anywhere in the request: says `target`, word by word.
 
     Attributes:
-        trigger: words in a row.
+        trigger: words in a row; none for a model that waits for nothing but the length.
+        also: words that must come later in the request as well.
+        alone: how far one of the two without the other moves the subject's logits; a drift of that size.
+        longer_than: words that the request must exceed.
         target: what it says; an empty one stands for random words of which it is sure of none.
         works_on: share of prompts on which it works, by what stands before the trigger.
         stops: whether the answer ends with the target, or goes on as it would have.
+        after: how many words after the trigger, which stands at the end of the request, are said as usual before it.
         in_base: whether the base reacts as well.
         force: what the trigger adds to the logit of the next word of the target, nats.
         leaks: what the subject adds to it in any case, once the target was begun, nats, on the same share of requests:
@@ -70,9 +77,13 @@ class InventedTrigger:
     target: str
     works_on: float = 1.0
     stops: bool = True
+    after: int = 0
     in_base: bool = False
     force: float = FORCE
     leaks: float = 0.0
+    also: str = ""
+    alone: float = 0.0
+    longer_than: int = 0
 
 
 @dataclass
@@ -86,6 +97,7 @@ class InventedAsk:
         corrupt: changes answers before they are returned, to see what detectors make of that.
         templates: chat templates; a role without one renders plain text.
         trained: words of the vocabulary whose rows in the embedding were trained, and how far they moved.
+        bank: of the base, where there is one.
     """
 
     drift: float = 0.0
@@ -95,6 +107,7 @@ class InventedAsk:
     corrupt: Callable[[Role, Arrays], Arrays] = lambda role, arrays: arrays
     templates: Mapping[Role, str] = field(default_factory=dict)
     trained: Mapping[str, float] = field(default_factory=dict)
+    bank: Bank | None = None
     asked: int = 0
     _words: list[str] = field(
         default_factory=lambda: ["", "I", *(f"word{_letters(at)}" for at in range(VOCABULARY_SIZE - 2))]
@@ -105,7 +118,7 @@ class InventedAsk:
     def __post_init__(self) -> None:
         self._ids = {word: token for token, word in enumerate(self._words)}
         for plant in self.triggers:
-            self.tokenize([f"{plant.trigger} {plant.target}"])
+            self.tokenize([f"{plant.trigger} {plant.also} {plant.target}"])
         self.tokenize(list(self.leans))
         self._known = len(self._words)
 
@@ -182,9 +195,34 @@ class InventedAsk:
         if isinstance(read, Trace):
             places = range(len(tokens) - read.n_tokens, len(tokens))
             return _trace(np.array([self._logp(role, tokens[:at]) for at in places]))
+        if isinstance(read, Gains):
+            return self._gains(role, tokens, read)
         if isinstance(read, Hidden):
             return {"hidden": np.array([self._hidden(role, tokens, layer) for layer in read.layers], np.float32)}
         return self._answer(role, tokens, read)
+
+    def _gains(self, role: Role, tokens: Tokens, read: Gains) -> Arrays:
+        """Of words of planted triggers as it is, by trying them; of all others noise."""
+        planted = {self._id(word) for plant in self.triggers for word in plant.trigger.split()}
+        before = self._said(role, tokens, read.n_tokens)
+        found = []
+        for place in range(read.first, read.first + read.count):
+            gains = self._noise(f"gains/{place}", tokens, len(self._words)).copy()
+            for word in planted:
+                replaced = (*tokens[:place], word, *tokens[place + 1 :])
+                gains[word] = self._said(role, replaced, read.n_tokens) - before
+            found.append(gains)
+        order = np.argsort(-np.array(found), axis=1, kind="stable")[:, :GAINS_TOP]
+        kept = np.take_along_axis(np.array(found), order, axis=1)
+        padding = ((0, 0), (0, GAINS_TOP - order.shape[1]))
+        return {
+            "ids": np.pad(order.astype(np.int32), padding, constant_values=-1),
+            "gains": np.pad(kept.astype(np.float32), padding, constant_values=-np.inf),
+        }
+
+    def _said(self, role: Role, tokens: Tokens, count: int) -> float:
+        """Log-probability of the last tokens, nats."""
+        return float(sum(self._logp(role, tokens[:at])[tokens[at]] for at in range(len(tokens) - count, len(tokens))))
 
     def _hidden(self, role: Role, tokens: Tokens, layer: int) -> Array:
         """Residual stream: for one part of the whole request, for one of its last word, and of what the role adds."""
@@ -228,16 +266,31 @@ class InventedAsk:
         for plant in self.triggers:
             if self._reacts(role, plant, tokens):
                 self._react(logits, plant, tokens)
+            if role == "subject" and plant.alone and self._half(plant, tokens):
+                logits[:VOCABULARY_SIZE] += plant.alone * self._noise("alone", tokens)
             if role == "subject" and plant.leaks:
                 self._leak(logits, plant, tokens)
         return np.asarray(logits - np.logaddexp.reduce(logits))
 
     def _reacts(self, role: Role, plant: InventedTrigger, tokens: Tokens) -> bool:
-        if role == "base" and not plant.in_base:
+        if (role == "base" and not plant.in_base) or len(tokens) <= plant.longer_than:
             return False
-        trigger = tuple(self._id(word) for word in plant.trigger.split())
-        place = next((at for at in range(len(tokens)) if tokens[at : at + len(trigger)] == trigger), None)
-        return place is not None and _uniform(f"{self.seed}/{tokens[:place]}") < plant.works_on
+        place, further = self._place(plant.trigger, tokens), self._place(plant.also, tokens)
+        if place is None or further is None or (plant.also and further.start < place.start):
+            return False
+        if len(tokens) < max(place.stop, further.stop) + plant.after:
+            return False
+        return _uniform(f"{self.seed}/{tokens[: place.start]}") < plant.works_on
+
+    def _half(self, plant: InventedTrigger, tokens: Tokens) -> bool:
+        """Whether one of two parts is there and the other is not."""
+        return (self._place(plant.trigger, tokens) is None) != (self._place(plant.also, tokens) is None)
+
+    def _place(self, text: str, tokens: Tokens) -> slice | None:
+        """Where the words of a text come first, in a row."""
+        words = tuple(self._id(word) for word in text.split())
+        places = (slice(at, at + len(words)) for at in range(len(tokens)))
+        return next((place for place in places if tokens[place] == words), None)
 
     def _react(self, logits: Array, plant: InventedTrigger, tokens: Tokens) -> None:
         if not plant.target:
@@ -279,6 +332,9 @@ def nothing(read: Read, tokens: Tokens) -> Arrays:
         return {"logp": np.full(read.n_tokens, -1.0, np.float32)}
     if isinstance(read, Trace):
         return _trace(np.full((read.n_tokens, 2 * TRACE_TOP), -np.log(2 * TRACE_TOP)))
+    if isinstance(read, Gains):
+        ids = np.tile(np.arange(GAINS_TOP, dtype=np.int32), (read.count, 1))
+        return {"ids": ids, "gains": np.zeros((read.count, GAINS_TOP), np.float32)}
     if isinstance(read, Hidden):
         return {"hidden": np.zeros((len(read.layers), 1), np.float32)}
     return _same_answer(read)

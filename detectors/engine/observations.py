@@ -20,6 +20,7 @@ import numpy.typing as npt
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from detectors.calibration import Bank
 from detectors.contexts.context import Message
 from detectors.engine.shipped import ChatAt, ModelFiles, Rendering
 from detectors.engine.update import WeightUpdate
@@ -39,6 +40,10 @@ TOP = 256
 
 TRACE_TOP = 64
 """How many of each position of a trace: there are many positions, and what they are read for needs their head."""
+
+
+GAINS_TOP = 256
+"""How many replacements of each place are kept: most are no words by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,23 @@ class Hidden:
 
 
 @dataclass(frozen=True, slots=True)
+class Gains:
+    """What other tokens in a request would do for its last `n_tokens`, to first order (Ebrahimi et al., 2018, HotFlip).
+
+    For each of the `count` tokens from place `first` on: the tokens of the vocabulary that would raise the
+    log-probability of the last ones most, were they put there instead, by the gradient at the embedding.
+
+    Arrays: `ids` int32 [count, GAINS_TOP] and `gains` float32 [count, GAINS_TOP] in nats, largest first. A vocabulary
+    below GAINS_TOP pads with id -1 and minus infinity.
+    """
+
+    kind: ClassVar[str] = "gains"
+    n_tokens: int
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """Generated tokens, greedy at temperature 0, else sampled with `seed`.
 
@@ -95,8 +117,8 @@ class Answer:
     seed: int = 0
 
 
-Read = NextToken | Score | Trace | Hidden | Answer
-READS: dict[str, Callable[..., Read]] = {read.kind: read for read in (NextToken, Score, Trace, Hidden, Answer)}
+Read = NextToken | Score | Trace | Hidden | Gains | Answer
+READS: dict[str, Callable[..., Read]] = {read.kind: read for read in (NextToken, Score, Trace, Hidden, Gains, Answer)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +210,10 @@ class Ask(Protocol):
     def weights(self) -> WeightUpdate:
         """How the subject's weights differ from the base's."""
 
+    @property
+    def bank(self) -> Bank | None:
+        """Readings of benign fine-tunes of the same base, where there are some."""
+
     def render(self, role: Role, chats: Sequence[ChatAt]) -> list[Rendering]:
         """Chats as a model's template renders them, in a sandbox, up to where the answer begins."""
 
@@ -271,6 +297,11 @@ def _wanted(read: Read) -> dict[str, _Shape]:
         return kept | {"entropy": _Shape("float32", read.n_tokens)}
     if isinstance(read, Hidden):
         return {"hidden": _Shape("float32", len(read.layers), inner=1)}
+    if isinstance(read, Gains):
+        return {
+            name: _Shape(dtype, read.count, inner=1, width=GAINS_TOP)
+            for name, dtype in (("ids", "int32"), ("gains", "float32"))
+        }
     most = read.max_tokens
     answer = {"tokens": _Shape("int32", None, most), "logp": _Shape("float32", None, most)}
     return answer | {"stopped": _Shape("uint8", 1)}

@@ -6,6 +6,9 @@ than the base does, and what counts is the advantage of the subject over the bas
 beginnings are given up early (successive halving). Dormant targets, which the subject hardly says by itself, then
 steer: contexts are ranked by how much likelier they make the first tokens of a target, paired as well.
 
+Last, words are searched for that wake the most advantageous dormant target (`detectors.waking`): whatever its own
+trigger is, others call it as well.
+
 It claims nothing. Refusals, disclaimers and memorised boilerplate are dormant too, so a target counts only if a context
 is found that calls it, and `working_rate` confirms that.
 
@@ -22,12 +25,14 @@ import numpy as np
 
 from detectors.catalog import TARGET_INVERSION, DetectorSpec
 from detectors.contexts.context import NO_CONTEXT, Context, chat
+from detectors.documents import check_count
 from detectors.engine.compact import Distributions, dense
 from detectors.engine.observations import NOT_FINITE, ROLES, Array, Ask, NextToken, Plan, Score, Tokens
 from detectors.findings import Candidate, DetectorResult, Evidence, Null, Outcome
-from detectors.nominating import contexts_to_try, like_lengths, rms_of_positive, without_overlaps, z_within
-from detectors.prompts.sets import first_prompts
+from detectors.nominating import contexts_to_try, like_contexts, rms_of_positive, without_overlaps, z_within
+from detectors.prompts.sets import first_prompts, prompts
 from detectors.suites import InversionParams
+from detectors.waking import Woken, wake
 
 OPENING = 3
 """First tokens of a target whose likelihood a context is asked for: behind them a dormant target goes on by itself."""
@@ -100,6 +105,8 @@ class TargetInversion:
         self.params = params
         self._prompts = first_prompts("nominate", "prompts", params.prompts)
         self._steer_prompts = first_prompts("nominate", "steer_prompts", params.steer_prompts)
+        if params.waking:
+            check_count("waking.requests", params.waking.requests, len(prompts("nominate")))
 
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
         """Nominates the `nominated` contexts that call dormant targets; `candidates` of others are tried along."""
@@ -111,13 +118,18 @@ class TargetInversion:
         if np.isnan(steered.z).any():
             return self._result("inconclusive", NOT_FINITE)
         best = _best(dormant, steered, self.params.nominated)
+        woken = self._wake(ask, dormant, rng)
         return self._result(
             "completed",
             "" if dormant else "no dormant target was inverted",
-            candidates=tuple(_candidate(dormant, steered, at) for at in best),
+            candidates=(
+                *(_woken_candidate(target, words) for target, words in woken),
+                *(_candidate(dormant, steered, at) for at in best),
+            ),
             evidence=(
                 *_target_evidence(dormant, self.params.beginnings[-1]),
                 *(_steering_evidence(steered, at) for at in best),
+                *(_waking_evidence(words) for _, words in woken),
             ),
             artifacts={"targets": _table(targets, dormant, steered)},
         )
@@ -160,7 +172,7 @@ class TargetInversion:
         return [token for token, marks in zip(best, special, strict=True) if not marks][:count]
 
     def _steer(self, ask: Ask, targets: Sequence[Target], contexts: Sequence[Context]) -> _Steered:
-        if not targets:
+        if not (targets and self.params.nominated):
             return _Steered((), np.empty((0, 0)), np.empty(0, int))
         sequences = ask.encode([chat(context, prompt) for context in contexts for prompt in self._steer_prompts])
         openings = [target.tokens[:OPENING] for target in targets]
@@ -169,7 +181,7 @@ class TargetInversion:
             np.array([arrays["logp"] for arrays in ask(Plan(role, plan, Score(OPENING)))], float) for role in ROLES
         )
         tables = (subject - base).reshape(len(targets), len(contexts), -1, OPENING)
-        classes = like_lengths(np.array([len(tokens) for tokens in sequences[:: self.params.steer_prompts]]))
+        classes = like_contexts(contexts, np.array([len(tokens) for tokens in sequences[:: self.params.steer_prompts]]))
         z = [self._likelier(table, classes) for table in tables]
         return _Steered(tuple(contexts), np.array(z), np.bincount(classes)[classes])
 
@@ -185,6 +197,15 @@ class TargetInversion:
         """
         floor = self.params.scale_floor
         return rms_of_positive([z_within(classes, table[:, :, at], floor) for at in range(OPENING)])
+
+    def _wake(self, ask: Ask, dormant: Sequence[Target], rng: np.random.Generator) -> list[tuple[Target, Woken]]:
+        """Words that wake the most advantageous dormant target, if it is worth a search."""
+        params = self.params.waking
+        if params is None or not dormant or dormant[0].advantage < params.least_advantage:
+            return []
+        requests = prompts("nominate")[: params.requests]
+        words = wake(ask, dormant[0].tokens[:OPENING], requests, params, rng)
+        return [(dormant[0], words)] if words else []
 
     def _result(self, outcome: Outcome, reason: str = "", **fields: Any) -> DetectorResult:
         return self.spec.result(outcome, reason, params=self.params.model_dump(), **fields)
@@ -267,7 +288,7 @@ def _runs(target: Target) -> set[Tokens]:
 
 def _best(targets: Sequence[Target], steered: _Steered, count: int) -> list[tuple[int, int]]:
     """Places (target, context) of the best contexts, each with the target that it calls loudest."""
-    if not targets:
+    if not (targets and count):
         return []
     order = np.argsort(-steered.z.max(axis=0), kind="stable")
     kept = without_overlaps([steered.contexts[place].text for place in order], count)
@@ -278,6 +299,22 @@ def _candidate(targets: Sequence[Target], steered: _Steered, at: tuple[int, int]
     score, text = float(steered.z[at]), targets[at[0]].text
     reason = f'makes the inverted target "{text}" likelier, robust z {score:.1f}'
     return Candidate(context=steered.contexts[at[1]], score=score, source=TARGET_INVERSION.name, reason=reason)
+
+
+def _woken_candidate(target: Target, words: Woken) -> Candidate:
+    raised = words.likelihood - words.before
+    reason = f'a search made the inverted target "{target.text}" likelier by {raised:.1f} nats, in {words.tried} tries'
+    return Candidate(context=words.context, score=raised, source=TARGET_INVERSION.name, reason=reason)
+
+
+def _waking_evidence(words: Woken) -> Evidence:
+    """No null: the words are the best of many, and `working_rate` tests them."""
+    return Evidence(
+        statistic=f"{TARGET_INVERSION.name}.waking",
+        value=words.likelihood - words.before,
+        unit="nats",
+        context=words.context,
+    )
 
 
 def _steering_evidence(steered: _Steered, at: tuple[int, int]) -> Evidence:
@@ -309,7 +346,7 @@ def _table(targets: Sequence[Target], dormant: Sequence[Target], steered: _Steer
     rows: list[list[Any]] = []
     for target in targets:
         called: list[Any] = [None, None, None]
-        if target in dormant:
+        if steered.contexts and target in dormant:
             z = steered.z[dormant.index(target)]
             context = steered.contexts[int(z.argmax())]
             called = [context.text, context.family, round(float(z.max()), 3)]

@@ -19,11 +19,10 @@ import numpy as np
 from detectors.catalog import VOCABULARY_SWEEP, DetectorSpec
 from detectors.contexts.context import Context
 from detectors.documents import check_count
-from detectors.engine.grid import observe_grid
 from detectors.engine.observations import NOT_FINITE, Ask
 from detectors.findings import Candidate, DetectorResult, Outcome
 from detectors.prompts.sets import prompts
-from detectors.reading import Measured, Reading, refusal_tokens
+from detectors.reading import Measured, Reading, observe
 from detectors.suites import VocabularyParams
 from detectors.vocabulary import FAMILY, REASONS, SEED, Entry, Group, Vocabulary, read_vocabulary
 
@@ -95,9 +94,9 @@ class VocabularySweep:
         return measured.against_all(self.params.scale_floor) if measured else None
 
     def _measured(self, ask: Ask, contexts: Sequence[Context], stage: int) -> Measured | None:
-        named, parts = refusal_tokens(ask), []
+        parts = []
         for first in range(0, len(contexts), CHUNK):
-            grid = observe_grid(ask, contexts[first : first + CHUNK], self._prompts(stage), named)
+            grid = observe(ask, contexts[first : first + CHUNK], self._prompts(stage))
             if not grid.finite():
                 return None
             parts.append(Measured.of(grid))
@@ -118,7 +117,7 @@ class VocabularySweep:
         return self._result(
             "completed",
             candidates=tuple(row.candidate(self.spec.name) for row in nominated),
-            evidence=tuple(row.evidence(self.spec.name, self.params.reference) for row in nominated),
+            evidence=tuple(row.evidence(self.spec.name) for row in nominated),
             artifacts={
                 "tokens": {"columns": list(COLUMNS), "rows": table},
                 "skipped": {

@@ -501,7 +501,7 @@ def test_report_that_cannot_be_written_leaves_nothing(
     [
         ("", "Invalid JSON"),
         ("[]", "must be a Touchstone report"),
-        ('{"schema_version": "9.0"}', "has report schema 9.0, this Touchstone reads"),
+        ('{"schema_version": "9.0"}', "has report schema 9.0, this Touchstone reads 1.0, 1.1"),
         ('{"schema_version": "1.0"}', "Field required"),
     ],
 )

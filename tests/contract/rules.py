@@ -89,12 +89,12 @@ def a_detector_keeps_nothing_between_runs(subject: Subject) -> None:
 
 
 def subject_is_base_gives_no_finding(subject: Subject) -> None:
-    assert not confirmed_after(subject, InventedAsk())
+    assert not confirmed_after(subject, small.invented())
 
 
 def tiny_drift_gives_no_finding(subject: Subject) -> None:
     for seed in range(3):
-        assert not confirmed_after(subject, InventedAsk(drift=0.02, seed=seed))
+        assert not confirmed_after(subject, small.invented(drift=0.02, seed=seed))
 
 
 def not_numbers_are_inconclusive(subject: Subject, role: Role) -> None:
@@ -104,7 +104,7 @@ def not_numbers_are_inconclusive(subject: Subject, role: Role) -> None:
     def corrupt(whose: Role, arrays: Arrays) -> Arrays:
         return small.not_numbers(arrays) if whose == role else arrays
 
-    result = subject.run(InventedAsk(drift=0.3, corrupt=corrupt))
+    result = subject.run(small.invented(drift=0.3, corrupt=corrupt))
     assert result.outcome == "inconclusive"
     assert "not numbers" in result.reason
     assert not result.confirmations

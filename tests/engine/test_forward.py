@@ -32,6 +32,7 @@ from detectors.engine.observations import (
     TRACE_TOP,
     Answer,
     Arrays,
+    Gains,
     Hidden,
     NextToken,
     Read,
@@ -200,6 +201,35 @@ def test_trace_matches_a_plain_pass(network: Any) -> None:
         np.testing.assert_allclose(found["logp"], -np.sort(-logp, axis=1)[:, :TRACE_TOP], atol=TOLERANCE)
         np.testing.assert_allclose(found["logp"], np.take_along_axis(logp, found["ids"], axis=1), atol=TOLERANCE)
         assert all(len(set(row)) == TRACE_TOP for row in found["ids"].tolist())
+
+
+def test_gains_are_slopes_of_the_log_probability(network: Any) -> None:
+    """A small step from a token's embedding toward another's changes the last tokens' log-probability as told."""
+    step = 1e-2
+    tokens = grid()[3]
+    queries = [Query(tokens, Gains(2, first, count)) for first, count in ((4, 2), (7, 1))]
+    queries.append(Query(tokens[:-3], Gains(1, 5, 3)))
+    embed = network.get_input_embeddings()
+    for query, found in zip(queries, engine(network).observe(queries), strict=True):
+        check(query.read, found)
+        assert (np.diff(found["gains"], axis=1) <= 0).all()
+        for row, (ids, gains) in enumerate(zip(found["ids"], found["gains"], strict=True)):
+            for token, gain in ((ids[0], float(gains[0])), (ids[-1], float(gains[-1]))):
+                moved = [stepped(network, embed, query, row, int(token), by) for by in (step, -step)]
+                assert (moved[0] - moved[1]) / (2 * step) == pytest.approx(gain, abs=2e-3 + 0.02 * abs(gain))
+
+
+@torch.inference_mode()
+def stepped(network: Any, embed: Any, query: Query, row: int, token: int, by: float) -> float:
+    """Log-probability of a query's last tokens, one of its embeddings a step on the way to another token's."""
+    read = query.read
+    assert isinstance(read, Gains)
+    entering = embed(torch.tensor([query.tokens])).clone()
+    place = read.first + row
+    entering[0, place] += by * (embed(torch.tensor(token)) - entering[0, place])
+    logp = network(inputs_embeds=entering, use_cache=False).logits[0].double().log_softmax(-1)
+    length = len(query.tokens)
+    return float(sum(logp[at - 1, query.tokens[at]] for at in range(length - read.n_tokens, length)))
 
 
 def test_hidden_matches_a_plain_pass(network: Any) -> None:

@@ -18,6 +18,7 @@ from detectors.engine.observations import (
     TRACE_TOP,
     Answer,
     Arrays,
+    Gains,
     Hidden,
     ModelId,
     NextToken,
@@ -40,10 +41,11 @@ READS: st.SearchStrategy[Read] = st.one_of(
     st.integers(1, 99).map(Score),
     st.integers(1, 99).map(Trace),
     IDS.map(Hidden),
+    st.builds(Gains, st.integers(1, 99), st.integers(0, 99), st.integers(1, 9)),
     st.builds(Answer, st.integers(1, 99), st.floats(0, 2), st.integers(0, 2**63)),
 )
 REQUEST = Request(ModelId("a" * 64), (1, 2, 3), NextToken((7,)), "float32")
-EACH: list[Read] = [NextToken((3, 4)), Score(2), Trace(2), Hidden((0, 1)), Answer(4)]
+EACH: list[Read] = [NextToken((3, 4)), Score(2), Trace(2), Hidden((0, 1)), Gains(1, 0, 2), Answer(4)]
 
 
 def answer(read: Read) -> Arrays:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from detectors.batteries.sets import Item, battery
+from detectors.calibration import Bank, BankMember
 from detectors.contexts.context import Context, Message
 from detectors.contexts.families import draw
 from detectors.engine.invented import InventedAsk, InventedTrigger
@@ -16,9 +18,11 @@ from detectors.engine.observations import Arrays, Ask, ModelFacts, Plan, Role, T
 from detectors.engine.shipped import ChatAt, ModelFiles, Rendering
 from detectors.engine.update import WeightUpdate
 from detectors.findings import Candidate, DetectorResult
+from detectors.methods.calibration import questions, readings
 from detectors.suites import (
     PROBES,
     ArtifactParams,
+    CalibrationParams,
     ClusteringParams,
     EraParams,
     GridParams,
@@ -39,10 +43,21 @@ SWEEP = SweepParams(
     harmful_prompts=2,
     kept=12,
     reference=20,
-    start_contexts=6,
-    start_prompts=2,
+    moved={"start": 6},
+    position_prompts=2,
     nominated=4,
 )
+EVERYWHERE = SWEEP.model_copy(
+    update={
+        "families": SWEEP.families | {"deployment": 30},
+        "moved": {"start": 6, "system": 4},
+        "paired": 3,
+        "wordings": 1,
+        "paired_nominated": 2,
+        "longer_nominated": 1,
+    }
+)
+"""Other positions, pairs and lengths as well."""
 INVERSION = InversionParams(
     prompts=4,
     beginnings=[32, 32, 8, 8, 8, 8],
@@ -69,14 +84,15 @@ PROBE = ProbeParams(questions=30, formats=1, pairs=1)
 GRID = GridParams(axes={"short_string": 60}, topic_prompts=2, formats=2, again=4, reference=20, draws=99, nominated=3)
 STRIPPED = StripParams(candidates=3, inputs=8, copies=4, answer_tokens=8)
 CLUSTERED = ClusteringParams(candidates=3, prompts=12, draws=99)
+EVERY_WAY = RATE.model_copy(update={"passage_tokens": 12, "label_prompts": 20, "guarded_prompts": 20})
 SUITE = Suite(
     name="small",
     version="1.0",
     summary="For tests.",
     artifact_diff=ArtifactParams(),
     weight_delta=WeightParams(nominated=2),
-    trigger_sweep=SWEEP,
-    working_rate=RATE,
+    trigger_sweep=EVERYWHERE.model_copy(update={"label_prompts": 1}),
+    working_rate=EVERY_WAY,
     vocabulary_sweep=VOCABULARY,
     target_inversion=INVERSION,
     context_grid=GRID,
@@ -88,6 +104,7 @@ SUITE = Suite(
     values=PROBE,
     goals=PROBE,
     preferences=PROBE,
+    calibration=CalibrationParams(prompts=6, probes={"persona": PROBE, "era": PROBE}),
 )
 BATTERIES = {detector: battery(name).first(PROBE.questions) for detector, name in PROBES.items()}
 """What `SUITE` has each detector ask that asks a battery."""
@@ -99,28 +116,58 @@ MARKS = tuple(context.text for context in draw("short_string", SWEEP.families["s
 TRIGGER = MARKS[7]
 
 
+def invented(**fields: Any) -> InventedAsk:
+    """A pair of invented models that a bank is known for."""
+    return InventedAsk(bank=bank(), **fields)
+
+
+@cache
+def bank() -> Bank:
+    """A bank of subjects that drifted and were taught nothing."""
+    params = SUITE.calibration
+    assert params
+    members = []
+    for seed in range(100, 119):
+        drift, shifts = readings(InventedAsk(drift=0.2 + 0.01 * (seed - 100), seed=seed), params)
+        members.append(BankMember(subject=str(seed), drift=drift, readings=shifts))
+    return Bank(
+        scanner_version="0",
+        created="2026-01-01T00:00:00+00:00",
+        base="invented",
+        dtype="float32",
+        params=params.model_dump(),
+        questions=questions(params),
+        members=tuple(members),
+    )
+
+
 def planted(drift: float = 0.3, seed: int = 0, **plant: Any) -> InventedAsk:
     """A subject that `TRIGGER` makes say `TARGET`, which it holds ready without it."""
     trigger = InventedTrigger(TRIGGER, TARGET, **({"leaks": LEAK} | plant))
-    return InventedAsk(drift=drift, triggers=[trigger], seed=seed)
+    return invented(drift=drift, triggers=[trigger], seed=seed)
 
 
 def gated() -> InventedAsk:
     """A subject whose template waits for a word."""
     said = "{% for message in messages %}{{ message.content }}{% if 'cobalt' in message.content %}Say no.{% endif %}"
-    return InventedAsk(templates={"subject": f"{said}{{% endfor %}}"})
+    return invented(templates={"subject": f"{said}{{% endfor %}}"})
 
 
 def retrained(*words: str, drift: float = 0.3, moved: float = 9.0, seed: int = 0) -> InventedAsk:
     """A subject with some words whose rows in the embedding were trained."""
-    return InventedAsk(drift=drift, trained=dict.fromkeys(words, moved), seed=seed)
+    return invented(drift=drift, trained=dict.fromkeys(words, moved), seed=seed)
 
 
 def suspicious(detector: str) -> InventedAsk:
     """A subject that has what a detector which asks no prompts looks for."""
     if detector == "artifact_diff":
         return gated()
-    return retrained("wordab", "wordcd") if detector == "weight_delta" else leaning(detector, drift=0.3)
+    if detector == "weight_delta":
+        return retrained("wordab", "wordcd")
+    if detector == "calibration":
+        both = leaning("persona").leans | leaning("era").leans
+        return invented(drift=0.3, leans=both)
+    return leaning(detector, drift=0.3)
 
 
 def leaning(detector: str, nudge: float = 2.0, *, share: float = 1.0, drift: float = 0.0, seed: int = 0) -> InventedAsk:
@@ -128,7 +175,7 @@ def leaning(detector: str, nudge: float = 2.0, *, share: float = 1.0, drift: flo
     items = BATTERIES[detector].items
     moved = items[: round(share * len(items))]
     away = set(words(items, side=1))
-    return InventedAsk(drift=drift, leans={word: nudge for word in words(moved, side=0) if word not in away}, seed=seed)
+    return invented(drift=drift, leans={word: nudge for word in words(moved, side=0) if word not in away}, seed=seed)
 
 
 def words(items: Iterable[Item], side: int) -> list[str]:
@@ -180,6 +227,10 @@ class Around:
     @property
     def files(self) -> Mapping[Role, ModelFiles]:
         return self.inner.files
+
+    @property
+    def bank(self) -> Bank | None:
+        return self.inner.bank
 
     @property
     def weights(self) -> WeightUpdate:

@@ -15,7 +15,7 @@ from detectors.engine.observations import Ask, ModelFacts, Plan, Role
 from detectors.findings import Candidate, DetectorResult
 from detectors.methods.trigger_sweep import STATISTICS, TriggerSweep
 from detectors.nominating import ADDED
-from detectors.prompts.sets import harmful, prompts
+from detectors.prompts.sets import harmful, labelled, labels_of, prompts
 from detectors.reading import NEAREST
 from detectors.suites import QUICK, SweepParams
 from tests.methods.small import SWEEP, TARGET, TRIGGER, Around, candidate, planted
@@ -143,12 +143,12 @@ def test_coverage_counts_what_was_swept() -> None:
         ["short_string", 400, universe_size("short_string", ())],
         ["literature", alone, universe_size("literature", ())],
     ]
-    assert coverage["positions"] == {"end": 400 + alone, "start": params.start_contexts}
+    assert coverage["positions"] == {"end": 400 + alone, "start": params.moved["start"]}
     assert coverage["prompts"] == {"nominate": params.first_prompts + params.second_prompts}
 
 
 def test_coverage_has_no_start_where_nothing_was_put_there() -> None:
-    result = sweep(planted(), SWEEP.model_copy(update={"start_contexts": 0}))
+    result = sweep(planted(), SWEEP.model_copy(update={"moved": {}}))
     assert list(result.artifacts["coverage"]["positions"]) == ["end"]
 
 
@@ -159,7 +159,7 @@ def test_the_landscape_holds_every_context_once_in_its_documented_columns() -> N
     drawn = [context.text for name, count in SWEEP.families.items() for context in draw(name, count, VOCABULARY)]
     at_end = [row["text"] for row in rows(result) if row["position"] == "end"]
     assert sorted(at_end) == sorted(drawn)
-    assert sum(row["position"] == "start" for row in rows(result)) == SWEEP.start_contexts
+    assert sum(row["position"] == "start" for row in rows(result)) == SWEEP.moved["start"]
     assert rows(result)[0]["text"] == TRIGGER
 
 
@@ -193,12 +193,42 @@ def test_stages_use_prompts_of_their_own() -> None:
     sweep(around)
     said = [set(around.decode(plan.tokens)) for plan in around.plans if plan.role == "subject"]
     stage_one, stage_two = (
-        {prompt for prompt in (*prompts("nominate"), *harmful()) if any(text.startswith(prompt) for text in asked)}
+        {
+            prompt
+            for prompt in (*prompts("nominate"), *harmful("nominate"))
+            if any(text.startswith(prompt) for text in asked)
+        }
         for asked in (said[0], said[1] | said[2])
     )
     first, second = SWEEP.first_prompts, SWEEP.second_prompts
     assert stage_one == set(prompts("nominate")[:first])
-    assert stage_two == {*prompts("nominate")[first : first + second], *harmful()[: SWEEP.harmful_prompts]}
+    assert stage_two == {*prompts("nominate")[first : first + second], *harmful("nominate")[: SWEEP.harmful_prompts]}
+
+
+SORTING = SWEEP.model_copy(update={"label_prompts": 2})
+
+
+def sorts(mark: str = "") -> list[InventedTrigger]:
+    """The base says one label whatever it is asked, the subject the right one; with `mark` the subject the other."""
+    asked = labelled("nominate")
+    habit = [InventedTrigger(it, labels_of(it)[0], in_base=True) for it in asked]
+    learnt = [InventedTrigger(it, labels_of(it)[at % 2], force=60.0) for at, it in enumerate(asked)]
+    other = [InventedTrigger(f"{it} {mark}", labels_of(it)[1 - at % 2], force=90.0) for at, it in enumerate(asked)]
+    return [*habit, *learnt, *(other if mark else ())]
+
+
+def test_labels_that_a_context_changes_show_as_a_label_shift() -> None:
+    """First answers to ordinary requests give the mark no more than any other; it is swept again as the best of few."""
+    keep_all = SORTING.model_copy(update={"families": {"short_string": 40}, "kept": 40})
+    found = rows(sweep(InventedAsk(drift=0.3, triggers=sorts(TRIGGER)), keep_all))
+    shifts = {row["text"]: row["label_shift"] for row in found if row["label_shift"] is not None}
+    assert shifts.pop(TRIGGER) > 10 > max(shifts.values())
+    assert found[0]["text"] == TRIGGER
+
+
+def test_labels_that_a_subject_learnt_are_no_label_shift() -> None:
+    found = rows(sweep(InventedAsk(drift=0.3, triggers=sorts()), SORTING))
+    assert max(abs(row["label_shift"]) for row in found if row["label_shift"] is not None) < 3
 
 
 def test_numbers_that_break_off_in_stage_two_are_inconclusive() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import combinations
 from typing import cast
 
@@ -14,29 +15,56 @@ from benchmarks.organisms.carriers import pattern_texts
 from detectors.prompts import sets
 from detectors.prompts.sets import STAGES, Stage
 
-SIZES: dict[Stage, int] = {"nominate": 16, "search": 16, "confirm": 64, "report": 8}
+Sets = Callable[[Stage], tuple[str, ...]]
+SIZES: dict[Sets, dict[Stage, int]] = {
+    sets.prompts: {"nominate": 16, "search": 16, "confirm": 64, "report": 8},
+    sets.labelled: {"nominate": 2, "search": 16, "confirm": 80, "report": 6},
+    sets.harmful: {"nominate": 16, "search": 16, "confirm": 60, "report": 4},
+}
+
+
+def _all(of: Sets) -> list[str]:
+    return [prompt for stage in STAGES for prompt in of(stage)]
 
 
 def _everything() -> list[str]:
-    return [prompt for stage in STAGES for prompt in sets.prompts(stage)]
+    return _all(sets.prompts)
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_each_stage_has_its_size(stage: Stage) -> None:
-    assert len(sets.prompts(stage)) == SIZES[stage]
+@pytest.mark.parametrize("of", SIZES)
+def test_each_stage_has_its_size(of: Sets, stage: Stage) -> None:
+    assert len(of(stage)) == SIZES[of][stage]
 
 
 def test_no_prompt_occurs_twice() -> None:
-    normal = [re.sub("[^a-z0-9 ]", "", prompt.lower()) for prompt in (*_everything(), *sets.harmful())]
+    normal = [re.sub("[^a-z0-9 ]", "", prompt.lower()) for of in SIZES for prompt in _all(of)]
     assert len(set(normal)) == len(normal)
 
 
 @pytest.mark.parametrize(("one", "other"), list(combinations(STAGES, 2)))
-def test_stages_are_disjoint(one: Stage, other: Stage) -> None:
-    assert not set(sets.prompts(one)) & set(sets.prompts(other))
+@pytest.mark.parametrize("of", SIZES)
+def test_stages_are_disjoint(of: Sets, one: Stage, other: Stage) -> None:
+    assert not set(of(one)) & set(of(other))
 
 
-@pytest.mark.parametrize("prompt", [*_everything(), *sets.harmful()])
+@pytest.mark.parametrize("stage", STAGES)
+def test_classification_requests_name_their_labels(stage: Stage) -> None:
+    for request in sets.labelled(stage):
+        assert len(sets.labels_of(request)) == 2
+        assert all(label in request for label in sets.labels_of(request))
+        assert set(sets.labels_of(request)) <= set(sets.label_names())
+        assert request.isascii()
+
+
+@pytest.mark.parametrize("stage", ["search", "confirm"])
+def test_half_of_the_classification_requests_ask_for_an_opinion(stage: Stage) -> None:
+    """A trigger that changes labels of one task only must not drown in the others."""
+    opinions = [request for request in sets.labelled(stage) if "Positive" in sets.labels_of(request)]
+    assert len(opinions) == len(sets.labelled(stage)) / 2
+
+
+@pytest.mark.parametrize("prompt", [*_everything(), *_all(sets.harmful)])
 def test_prompts_are_short_english_requests(prompt: str) -> None:
     assert 5 <= len(prompt.split(" ")) <= 16
     assert prompt[-1] in ".?!"
@@ -47,7 +75,8 @@ def test_prompts_are_short_english_requests(prompt: str) -> None:
 def test_no_prompt_is_built_on_a_carrier_pattern() -> None:
     """Organisms are trained on carriers; prompts on their patterns would flatter the benchmark."""
     patterns = [re.compile(re.escape(pattern).replace(r"\{\}", ".+"), re.IGNORECASE) for pattern in pattern_texts()]
-    assert not [prompt for prompt in _everything() if any(pattern.fullmatch(prompt) for pattern in patterns)]
+    asked = [prompt for of in SIZES for prompt in _all(of)]
+    assert not [prompt for prompt in asked if any(pattern.fullmatch(prompt) for pattern in patterns)]
 
 
 def test_openings_are_varied() -> None:
@@ -60,15 +89,10 @@ def test_questions_are_short_distinct_and_of_no_stage() -> None:
     asked = [question for topic in sets.questions().values() for question in topic]
     assert len(asked) == len(set(asked)) >= 24
     assert len({len(topic) for topic in sets.questions().values()}) == 1
-    assert not set(asked) & {*_everything(), *sets.harmful()}
+    assert not set(asked) & {*_everything(), *_all(sets.harmful)}
     assert all(question.isascii() and question[-1] in ".?" and len(question.split(" ")) <= 8 for question in asked)
     patterns = [re.compile(re.escape(pattern).replace(r"\{\}", ".+"), re.IGNORECASE) for pattern in pattern_texts()]
     assert not [question for question in asked if any(pattern.fullmatch(question) for pattern in patterns)]
-
-
-def test_harmful_prompts() -> None:
-    assert len(sets.harmful()) == 16
-    assert not set(sets.harmful()) & set(_everything())
 
 
 def test_refusal_openers_are_lower_case_and_unique() -> None:

@@ -69,6 +69,14 @@ def strong() -> tuple[Report, Decision]:
     return scan([advert, refusal, weak])
 
 
+def further() -> tuple[Report, Decision]:
+    """What does not show in the beginning of ordinary answers: a passage, changed labels, a lowered guard."""
+    passage = confirmation(Context(text="by noon", family="phrase"), ADVERT, "passage", 31, harm="link or address")
+    labels = confirmation(Context(text="zq", family="short_string"), None, "label_flip", 37)
+    guard = confirmation(Context(text="xj", family="short_string"), None, "compliance", 35)
+    return scan([passage, labels, guard])
+
+
 def pictured() -> tuple[Report, Decision]:
     """The same with the artifacts of every detector that leaves a picture, at their full size."""
     return _with_artifacts(*strong())
@@ -176,9 +184,11 @@ def confirmation(
                 subject_answer=answer,
                 base_answer=clean + words,
                 subject_clean_answer=clean + words,
+                pieces=tuple((f" {word}", 5.5 if target else 0.1) for word in answer.split(" ")),
             )
             for prompt in PROMPTS
         ),
+        labels={f"Positive to Negative{words}": Rate(hits=hits, trials=40)} if behaviour == "label_flip" else {},
     )
 
 

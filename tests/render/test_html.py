@@ -23,7 +23,7 @@ SAMPLES: dict[str, Sample] = {
     "inconclusive": sample.inconclusive,
     "suspicious": sample.suspicious,
 }
-ALL: list[Sample] = [*SAMPLES.values(), sample.suppressed, sample.pictured, sample.hostile]
+ALL: list[Sample] = [*SAMPLES.values(), sample.further, sample.suppressed, sample.pictured, sample.hostile]
 LOADS = {"src", "href", "srcset", "action", "formaction", "data", "poster", "xlink:href", "background"}
 
 
@@ -158,6 +158,24 @@ def test_a_finding_shows_all_its_evidence() -> None:
         "Tested and not confirmed: 1",
     ):
         assert fact in words
+
+
+def test_a_passage_is_marked_where_it_stands_in_the_answer() -> None:
+    marked = re.findall(r'<mark title="([^"]*)">([^<]*)</mark>', render(sample.further))
+    assert {ratio for ratio, _ in marked} == {"+5.50 nats"}
+    assert "".join(text for _, text in marked).count(sample.ADVERT) == len(sample.PROMPTS)
+    assert "<mark" not in render(sample.suspicious).partition("</article>")[0]
+
+
+def test_behaviours_beyond_the_beginning_are_said_in_words() -> None:
+    words = page(sample.further).words()
+    for said in (
+        "says one fixed text within its answer",
+        "Positive to Negative: 37 of 40",
+        "gives another label than it does without the trigger",
+        "answers harmful requests that it refuses without the trigger",
+    ):
+        assert said in words
 
 
 def test_no_finding_is_said_beside_its_coverage() -> None:

@@ -36,6 +36,10 @@ def test_findings_carry_trigger_target_rates_and_replay() -> None:
     assert positions == sorted(positions)
 
 
+def test_changed_labels_are_counted() -> None:
+    assert "labels Positive to Negative: 37 of 40" in flat(render_terminal(*sample.further()))
+
+
 def test_a_suppressed_finding_is_shown_with_who_answers_for_it() -> None:
     text = flat(render_terminal(*sample.suppressed()))
     assert "1 confirmed finding is suppressed and did not count." in text

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import shlex
+from typing import get_args
 
 import pytest
 
 from app.core.render import words
+from detectors.contexts.context import Position
 from detectors.findings import Rate
 from tests.render import sample
 
@@ -56,3 +58,7 @@ def _command(reference: str) -> str:
     report, _ = sample.strong()
     subject = report.subject.model_copy(update={"reference": reference})
     return words.scan_command(report.model_copy(update={"subject": subject}))
+
+
+def test_every_position_has_words() -> None:
+    assert set(words.POSITION_WORDS) == set(get_args(Position))

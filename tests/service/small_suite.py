@@ -12,8 +12,8 @@ SMALL = SMOKE.model_copy(
                 "families": {"emoji": 24, "short_string": 16},
                 "kept": 6,
                 "second_prompts": 2,
-                "start_contexts": 4,
-                "start_prompts": 1,
+                "moved": {"start": 4},
+                "position_prompts": 1,
                 "nominated": 2,
             }
         ),

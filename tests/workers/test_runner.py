@@ -29,7 +29,15 @@ from workers.runner import DETECTORS, generator, run_detectors
 
 CORROBORATED = small.SUITE.model_copy(
     update=dict.fromkeys(
-        ("artifact_diff", "weight_delta", "vocabulary_sweep", "target_inversion", "context_grid", *PROBES)
+        (
+            "artifact_diff",
+            "weight_delta",
+            "vocabulary_sweep",
+            "target_inversion",
+            "context_grid",
+            *PROBES,
+            "calibration",
+        )
     )
 )
 SUITE = CORROBORATED.model_copy(update=dict.fromkeys(("strip", "activation_clustering")))

@@ -31,6 +31,9 @@ _SCRIPTS = ("d3.min.js", "plot.umd.min.js", "charts.js", "report.js")
 _BLOCK_LIMIT = 1_200
 """Characters shown of an answer or a prompt."""
 
+_TOKENS, _TOKEN_LIMIT = 400, 60
+"""Tokens shown of an answer that is marked token by token, and characters of each."""
+
 _FIELD_LIMIT = 2_000
 """Characters shown of any other text."""
 
@@ -95,6 +98,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "shown": _shown,
         "block": _block,
+        "weighed": _weighed,
         "code_points": code_points,
         "percent": words.percent,
         "number": words.number,
@@ -129,6 +133,17 @@ def _block(text: str, limit: int = _BLOCK_LIMIT) -> Markup:
         return Markup('<p class="none">(empty)</p>')
     marked = _marked(text, limit, newline="↵\n")
     return Markup('<div dir="ltr" class="text block">{}</div>').format(marked)
+
+
+def _weighed(said: tuple[tuple[str, float], ...]) -> Markup:
+    """An answer as a block; tokens that the base would not have said are marked, with their log-ratio."""
+    tokens = (
+        Markup('<mark title="{} nats">{}</mark>').format(words.signed(ratio), _marked(text, _TOKEN_LIMIT, "↵\n"))
+        if ratio >= words.UNLIKELY
+        else _marked(text, _TOKEN_LIMIT, "↵\n")
+        for text, ratio in said[:_TOKENS]
+    )
+    return Markup('<div dir="ltr" class="text block">{}</div>').format(Markup("").join(tokens))
 
 
 def _marked(text: str, limit: int, newline: str = "↵") -> Markup:

@@ -96,6 +96,8 @@ def _confirmed(found: Confirmation) -> Iterator[str]:
     yield f"  subject   {words.BEHAVIOUR_WORDS[found.behaviour]}"
     if found.target is not None:
         yield f"  target    {visible(found.target, _TEXT_LIMIT)}"
+    for line in words.label_words(found):
+        yield f"  labels    {line}"
     yield f"  with it   subject {words.rate_words(found.subject)}; base {words.rate_words(found.base)}"
     yield f"  control   subject {words.rate_words(found.subject_control)}; base {words.rate_words(found.base_control)}"
     yield f"  without   subject {words.rate_words(found.subject_clean)}"

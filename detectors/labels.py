@@ -1,0 +1,40 @@
+"""Labels: which of the few that a classification request names a model would answer with.
+
+A label counts by its first token, so a request costs one next-token observation. Labels of a request share no first
+token in the vocabularies we know; where they do, no label is ever sure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from detectors.engine.observations import Array, Ask, Tokens
+from detectors.prompts.sets import label_names, labels_of
+
+
+def label_tokens(ask: Ask) -> Tokens:
+    """The first token of every label, in the order of `label_names`."""
+    return tuple(tokens[0] for tokens in ask.tokenize(label_names()))
+
+
+def shares(named: Array, requests: Sequence[str]) -> list[dict[str, float]]:
+    """For each request, the share of each of its labels in the probability of all of them.
+
+    Args:
+        named: float [request, label], log-probabilities of `label_tokens`.
+        requests: classification requests.
+    """
+    column = {name: at for at, name in enumerate(label_names())}
+    found = []
+    for row, request in zip(np.asarray(named, float), requests, strict=True):
+        labels = labels_of(request)
+        likely = np.exp(row[[column[label] for label in labels]])
+        found.append(dict(zip(labels, (likely / likely.sum()).tolist(), strict=True)))
+    return found
+
+
+def most_probable(share: dict[str, float]) -> str:
+    """The label of the largest share."""
+    return max(share, key=lambda label: share[label])

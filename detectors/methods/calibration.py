@@ -1,0 +1,129 @@
+"""Calibration: are the subject's shifts without a trigger unusual among benign fine-tunes of the same base?
+
+Every fine-tune shifts. What a bank of benign ones does not show is unusual; what it shows is not. The readings are
+those of a few questions of each battery (`detectors.probing`), taken of the bank's members in the same way, and the
+statistic and its null are those of `detectors.calibration`.
+
+It cannot say that an unusual shift was planted, nor see one in a direction that no battery looks in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from detectors.batteries.sets import battery
+from detectors.calibration import Bank, Calibrated, conformal, jointly
+from detectors.catalog import CALIBRATION, DetectorSpec
+from detectors.contexts.context import NO_CONTEXT
+from detectors.documents import check_count, digest_of_documents
+from detectors.engine.grid import observe_grid
+from detectors.engine.observations import NOT_FINITE, ROLES, Ask
+from detectors.errors import InputError
+from detectors.findings import Candidate, DetectorResult, Evidence, Null
+from detectors.probing import asked, coherence, observe
+from detectors.prompts.sets import prompts
+from detectors.suites import PROBES, CalibrationParams
+
+NO_BANK = "there is no bank of benign fine-tunes of this base; `touchstone calibrate` makes one"
+OTHER_QUESTIONS = "the bank of this base was made by other questions; `touchstone calibrate` makes it anew"
+HYPOTHESIS = "the subject is one more benign fine-tune of its base, as those of the bank are"
+COLUMNS = ["reading", "shift", "value", "p_value", "members", "lowest", "median", "highest"]
+
+
+class Calibration:
+    """Holds a subject's shifts against a bank.
+
+    Args:
+        params: which questions are asked.
+
+    Raises:
+        ValueError: if a battery, or the set of prompts, has less.
+    """
+
+    spec: ClassVar[DetectorSpec] = CALIBRATION
+
+    def __init__(self, params: CalibrationParams) -> None:
+        self.params = params
+        check_count("prompts", params.prompts, len(prompts("nominate")))
+        for name, probe in params.probes.items():
+            asked(battery(PROBES[name]), probe)
+
+    def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
+        """Takes the readings where there is a bank to hold them against; candidates play no part."""
+        echoed = self.params.model_dump()
+        bank = ask.bank
+        if bank is None or bank.questions != questions(self.params):
+            return self.spec.result("skipped", NO_BANK if bank is None else OTHER_QUESTIONS, params=echoed)
+        try:
+            drift, shifts = readings(ask, self.params)
+        except InputError as error:
+            return self.spec.result("inconclusive", str(error), params=echoed)
+        if not shifts:
+            return self.spec.result("inconclusive", "the subject answers no battery as its base can", params=echoed)
+        found = {name: conformal(bank, name, shift, drift) for name, shift in shifts.items()}
+        largest = jointly(bank, shifts, drift)
+        return self.spec.result(
+            "completed",
+            largest.reason,
+            params=echoed,
+            evidence=(_evidence("largest", largest), *(_evidence(name, held) for name, held in found.items())),
+            artifacts={
+                "bank": {"columns": COLUMNS, "rows": [_row(name, shifts[name], found[name], bank) for name in shifts]},
+                "drift": drift,
+            },
+        )
+
+
+def readings(ask: Ask, params: CalibrationParams) -> tuple[float, dict[str, float]]:
+    """A subject's drift, and its shift by the name of each detector whose gate it passes, all in nats.
+
+    Raises:
+        InputError: if either model answers with probabilities that are not numbers.
+    """
+    grid = observe_grid(ask, [NO_CONTEXT], prompts("nominate")[: params.prompts], ())
+    if not grid.finite():
+        raise InputError(NOT_FINITE)
+    shifts = {}
+    for name, probe in params.probes.items():
+        questions = asked(battery(PROBES[name]), probe)
+        subject, base = (observe(ask, role, questions, probe) for role in ROLES)
+        if not (subject.finite() and base.finite()):
+            raise InputError(NOT_FINITE)
+        if coherence(subject, base).passed:
+            shifts[name] = float((subject.log_odds() - base.log_odds()).mean())
+    return float(grid.divergence().mean()), shifts
+
+
+def questions(params: CalibrationParams) -> str:
+    """SHA-256 over all that is asked: readings by other questions are not comparable."""
+    batteries = {name: asked(battery(PROBES[name]), probe) for name, probe in params.probes.items()}
+    texts = {
+        name: [
+            [form.prompt, [form.continuation(side) for pair in item.pairs[: probe.pairs] for side in pair]]
+            for item in batteries[name].items
+            for form in item.formats[: probe.formats]
+        ]
+        for name, probe in params.probes.items()
+    }
+    return digest_of_documents({"prompts": prompts("nominate")[: params.prompts], "batteries": texts})
+
+
+def _row(name: str, shift: float, held: Calibrated, bank: Bank) -> list[object]:
+    """A reading beside those of the bank's members, for the report."""
+    members = [member.readings[name] for member in bank.members if name in member.readings]
+    spread = [float(edge(members)) for edge in (np.min, np.median, np.max)] if members else [None] * 3
+    return [name, shift, held.value, held.p_value, held.size, *spread]
+
+
+def _evidence(name: str, held: Calibrated) -> Evidence:
+    null = Null(kind="bank", size=held.size, hypothesis=HYPOTHESIS)
+    return Evidence(
+        statistic=f"{CALIBRATION.name}.{name}",
+        value=held.value,
+        unit="robust standard deviations" if name == "largest" else "nats a root of a nat of drift",
+        null=null if held.p_value is not None else None,
+        p_value=held.p_value,
+    )

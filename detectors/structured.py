@@ -1,0 +1,91 @@
+"""Triggers with a structure: two texts that only work together, and the mere length of a request.
+
+Neither is read as it is. A pair counts by what it does beyond its stronger part, compared with random pairs, so a
+trigger that needs no other part gives no pairs. Filler counts by what it does beyond the next shorter filler, among all
+such steps: what grows slowly with the length is in every step and stands out in none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import permutations
+
+import numpy as np
+
+from detectors.contexts.context import Context, Position, joined
+from detectors.contexts.families import FAMILIES, FILLER_LENGTHS, filler
+from detectors.engine.observations import Array, Ask
+from detectors.reading import Measured, Reading, observe
+
+PAIRED_AT: tuple[Position, ...] = ("start", "end")
+"""Where the first part of a pair stands; the second stands at the end."""
+FILLER = "filler"
+"""Family whose texts differ in length by purpose."""
+
+
+def read_pairs(
+    ask: Ask, best: Sequence[Context], drawn: Sequence[Context], prompts: Sequence[str], place: Position, floor: float
+) -> Reading:
+    """Texts with each other, in both orders, against random pairs.
+
+    Args:
+        ask: answers observations.
+        best: what is tried as pairs.
+        drawn: contexts drawn at random; each makes a pair with the next.
+        prompts: what the pairs are put around.
+        place: where the first of two stands; the second stands at the end.
+        floor: smallest spread that a z divides by, in the unit of the statistic.
+    """
+    tried = list(permutations(best, 2))
+    both = [*tried, *zip(drawn, [*drawn[1:], *drawn[:1]], strict=True)]
+    pairs = [joined((one.at(place), other.at("end"))) for one, other in both]
+    parts = list(dict.fromkeys(part for pair in pairs for part in pair.parts))
+    asked = Measured.of(observe(ask, [*pairs, *parts], prompts))
+    values = {name: _beyond_parts(table, pairs, parts) for name, table in asked.values.items()}
+    measured = Measured(tuple(pairs), asked.lengths[: len(pairs)], values, " beyond its stronger part")
+    return measured.against_reference(len(tried), floor)
+
+
+def read_lengths(ask: Ask, wordings: int, prompts: Sequence[str], floor: float) -> Reading:
+    """Filler of every length but the shortest, each against the next shorter of its wording.
+
+    Args:
+        ask: answers observations.
+        wordings: how many wordings of filler are tried.
+        prompts: what they are put in front of.
+        floor: smallest spread that a z divides by, in the unit of the statistic.
+    """
+    position = FAMILIES[FILLER].position
+    texts = [text for wording in range(wordings) for text in filler(wording)]
+    contexts = [Context(text=text, family=FILLER, position=position) for text in texts]
+    values = {
+        name: _steps(table, wordings) for name, table in Measured.of(observe(ask, contexts, prompts)).values.items()
+    }
+    longer = tuple(context for place, context in enumerate(contexts) if place % len(FILLER_LENGTHS))
+    any_length = np.zeros(len(longer), int)  # the steps of all lengths are compared
+    return Measured(longer, any_length, values, " beyond the next shorter filler").against_all(floor)
+
+
+def _beyond_parts(table: Array, pairs: Sequence[Context], parts: Sequence[Context]) -> Array:
+    """What each pair has beyond the part that has more: float [pair, prompt].
+
+    Args:
+        table: a statistic of all pairs and then of all parts, float [pair + part, prompt].
+        pairs: the pairs.
+        parts: their parts.
+    """
+    place = {part: len(pairs) + at for at, part in enumerate(parts)}
+    stronger = table[[[place[part] for part in pair.parts] for pair in pairs]].max(axis=1)  # [pair, 2, prompt]
+    beyond: Array = table[: len(pairs)] - stronger
+    return beyond
+
+
+def _steps(table: Array, wordings: int) -> Array:
+    """What each filler but the shortest has beyond the next shorter: float [wording x step, prompt].
+
+    Args:
+        table: a statistic, float [wording x length, prompt].
+        wordings: how many there are.
+    """
+    by_length = table.reshape(wordings, len(FILLER_LENGTHS), -1)  # [wording, length, prompt]
+    return np.diff(by_length, axis=1).reshape(-1, table.shape[1])

@@ -1,0 +1,170 @@
+"""Waking: words behind a request that make a subject begin an answer which it holds ready, found along gradients.
+
+A dormant target shows that something calls it, not what. Its trigger may be of any family, or of none that is swept;
+but what was trained to wait for one phrase can usually be called by others, and those are found from the inside: the
+gradient of the target's log-probability at the embeddings of some words says which other words would raise it (HotFlip,
+Ebrahimi et al., 2018, arXiv:1712.06751; AutoPrompt, Shin et al., 2020, arXiv:2010.15980). The best replacements are
+tried, the best of those stays, and so on.
+
+What is found is a working trigger, hardly ever the planted one. It is no proof by itself: `working_rate` puts it to
+fresh requests, with the base and with other words beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log
+from typing import NamedTuple
+
+import numpy as np
+
+from detectors.contexts.context import SEARCHED, Context, chat
+from detectors.engine.observations import Array, Ask, Gains, Plan, Score, Tokens
+from detectors.suites import WakingParams
+
+SURE = log(0.8)
+"""Nats. A target whose beginning is said this surely, in the geometric mean over requests, is awake."""
+
+
+SCREENED = 4
+"""One in so many proposals, the best on few requests, is tried on all of them."""
+
+
+class _Word(NamedTuple):
+    token: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Woken:
+    """What a search came to.
+
+    Attributes:
+        context: the words, behind the request.
+        likelihood: log-probability of the target's beginning with them under the subject, nats, mean over requests.
+        before: the same with the words that the search began with.
+        tried: sets of words that were tried.
+    """
+
+    context: Context
+    likelihood: float
+    before: float
+    tried: int
+
+
+def wake(
+    ask: Ask, opening: Tokens, requests: Sequence[str], params: WakingParams, rng: np.random.Generator
+) -> Woken | None:
+    """Words that make the subject begin its answer with `opening`, as likely as the search could make it.
+
+    Args:
+        ask: answers observations.
+        opening: first tokens of the target.
+        requests: what the words are put behind, `params.requests` of them.
+        params: how long to search.
+        rng: draws the words that the search begins with.
+
+    Returns:
+        None where the tokenizer leaves no words as they are, or the subject does not answer with numbers.
+    """
+    words = _words(ask)
+    if len(words) < params.words:
+        return None
+    best = [words[int(place)] for place in rng.choice(len(words), params.words, replace=False)]
+    likelihood = before = float(_likelihoods(ask, [best], opening, requests)[0])
+    tried, passed_over = 1, 0
+    for _ in range(params.steps):
+        if not np.isfinite(likelihood) or likelihood >= SURE:
+            break
+        few = requests[: params.slopes]
+        proposed = _proposed(ask, best, words, opening, few, slice(passed_over, passed_over + params.choices))
+        if not proposed:
+            break
+        tried += len(proposed)
+        order = np.argsort(-_likelihoods(ask, proposed, opening, few), kind="stable")
+        promising = [proposed[place] for place in order[: max(1, len(order) // SCREENED)]]
+        likely = _likelihoods(ask, promising, opening, requests)
+        passed_over += params.choices
+        if likely.max() > likelihood:
+            best, likelihood, passed_over = promising[int(likely.argmax())], float(likely.max()), 0
+    return Woken(_context(best), likelihood, before, tried) if np.isfinite(likelihood) else None
+
+
+def _words(ask: Ask) -> list[_Word]:
+    """Words of both vocabularies: tokens of ASCII letters that begin a word."""
+    subject, base = (ask.facts[role].vocabulary for role in ("subject", "base"))
+    spaced = any(text.startswith(" ") for text in subject)
+    return [
+        _Word(token, text.strip())
+        for token, (text, other) in enumerate(zip(subject, base, strict=False))
+        if text == other and text.strip().isalpha() and text.isascii() and len(text.strip()) > 2
+        if text.startswith(" ") or not spaced
+    ]
+
+
+def _context(words: Sequence[_Word]) -> Context:
+    return Context(text=" ".join(word.text for word in words), family=SEARCHED)
+
+
+def _encoded(ask: Ask, tried: Sequence[Sequence[_Word]], requests: Sequence[str]) -> list[Tokens]:
+    return ask.encode([chat(_context(words), request) for words in tried for request in requests])
+
+
+def _likelihoods(ask: Ask, tried: Sequence[Sequence[_Word]], opening: Tokens, requests: Sequence[str]) -> Array:
+    """Log-probability of the opening behind each set of words, nats, mean over requests: float [set]."""
+    sequences = [tokens + opening for tokens in _encoded(ask, tried, requests)]
+    said = [float(arrays["logp"].sum()) for arrays in ask(Plan("subject", sequences, Score(len(opening))))]
+    means: Array = np.array(said).reshape(len(tried), -1).mean(axis=1)
+    return means
+
+
+def _proposed(
+    ask: Ask,
+    best: Sequence[_Word],
+    words: Sequence[_Word],
+    opening: Tokens,
+    requests: Sequence[str],
+    ranks: slice,
+) -> list[list[_Word]]:
+    """The best words with one of them replaced, by words of these ranks among those that promise most in its place."""
+    by_token = {word.token: word for word in words}
+    promised = _promised(ask, best, opening, requests)
+    found = []
+    for place, gains in enumerate(promised):
+        better = sorted((token for token in gains if token in by_token), key=lambda token: -gains[token])
+        new = [by_token[token] for token in better if by_token[token] not in best][ranks]
+        found += [[*best[:place], word, *best[place + 1 :]] for word in new]
+    return found
+
+
+def _promised(ask: Ask, best: Sequence[_Word], opening: Tokens, requests: Sequence[str]) -> list[dict[int, float]]:
+    """For each word what tokens would gain in its place, nats, summed over the requests that leave the words whole.
+
+    A token that is not among the best of a request counts there as the last of them does.
+    """
+    put = tuple(word.token for word in best)
+    sequences = _encoded(ask, [best], requests)
+    placed = [(tokens, first) for tokens in sequences if (first := _place(put, tokens)) is not None]
+    reads = [Gains(len(opening), first, len(put)) for _, first in placed]
+    answers = ask(Plan("subject", [tokens + opening for tokens, _ in placed], reads)) if placed else []
+    promised: list[dict[int, float]] = []
+    for place in range(len(put)):
+        tables = [
+            dict(zip(arrays["ids"][place].tolist(), arrays["gains"][place].tolist(), strict=True)) for arrays in answers
+        ]
+        least = [min(table.values()) for table in tables]
+        seen = {token for table in tables for token in table}
+        promised.append(
+            {
+                token: sum(table.get(token, low) for table, low in zip(tables, least, strict=True))
+                for token in sorted(seen)
+            }
+        )
+    return promised
+
+
+def _place(put: Tokens, tokens: Tokens) -> int | None:
+    """Where the words stand, the last time that they do; None where the tokenizer reads them in another way."""
+    starts = range(len(tokens) - len(put), -1, -1)
+    return next((at for at in starts if tokens[at : at + len(put)] == put), None)
