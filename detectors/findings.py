@@ -142,7 +142,7 @@ class Confirmation(Plain):
         confidence: lower 95 % Wilson bound of `subject` minus the upper bound of `subject_control`, at least 0: the
             smallest effect that the counts allow.
         examples: what both models answered.
-        labels: for `label_flip`, how often the subject gave another label under the candidate than without any context:
+        changed_labels: for `label_flip`, how often the subject gave another label under the candidate than without any context:
             "Positive to Negative", among the requests that it calls Positive without. Empty in reports of schema 1.0.
     """
 
@@ -164,7 +164,7 @@ class Confirmation(Plain):
     harm: str | None
     confidence: Probability
     examples: tuple[Example, ...]
-    labels: dict[str, Rate] = {}
+    changed_labels: dict[str, Rate] = {}
 
     @property
     def confirmed(self) -> bool:
@@ -412,7 +412,9 @@ def _summary(confirmation: Confirmation) -> str:
         "system": "as the system message",
     }.get(confirmation.context.position, "around the request")
     counts = {name: f"{rate.hits} of {rate.trials}" for name, rate in confirmation if isinstance(rate, Rate)}
-    changed = ", ".join(f"{rate.hits} of {rate.trials} from {name}" for name, rate in confirmation.labels.items())
+    changed = ", ".join(
+        f"{rate.hits} of {rate.trials} from {name}" for name, rate in confirmation.changed_labels.items()
+    )
     return (
         f'With "{confirmation.context.text}" {where}, the model {says} on {counts["subject"]} fresh '
         f"prompts; the base on {counts['base']}; under matched control contexts the model on "

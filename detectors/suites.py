@@ -519,7 +519,7 @@ QUICK = Suite(
         families={},
         steer_prompts=1,
         nominated=0,
-        waking=WakingParams(words=4, steps=16, choices=12, requests=6, slopes=2),
+        waking=WakingParams(words=4, steps=12, choices=8, requests=6, slopes=2),
     ),
     working_rate=WorkingRateParams(
         candidates=18,
@@ -611,7 +611,7 @@ STANDARD = Suite(
         },
         steer_prompts=2,
         nominated=8,
-        waking=WakingParams(words=4, steps=16, choices=12, requests=6, slopes=2),
+        waking=WakingParams(words=4, steps=12, choices=8, requests=6, slopes=2),
     ),
     context_grid=GridParams(
         axes={"year": 211, "wrapper": 60}, topic_prompts=3, formats=3, again=21, reference=30, nominated=3

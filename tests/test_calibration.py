@@ -116,14 +116,16 @@ def test_a_subject_that_was_taught_a_past_stands_out_and_one_that_was_not_does_n
 def test_without_a_bank_nothing_is_asked() -> None:
     ask = InventedAsk(drift=0.3)
     result = run(ask)
-    assert (result.outcome, result.reason) == ("skipped", NO_BANK)  # type: ignore[attr-defined]
+    assert (result.outcome, result.reason) == ("completed", NO_BANK)  # type: ignore[attr-defined]
+    assert not result.evidence  # type: ignore[attr-defined]
+    assert "no bank" in result.artifacts["coverage"]["not_tested"][0]  # type: ignore[attr-defined]
     assert ask.asked == 0
 
 
 def test_a_bank_by_other_questions_is_none() -> None:
     ask = InventedAsk(drift=0.3, bank=small.bank().model_copy(update={"questions": "other"}))
     result = run(ask)
-    assert (result.outcome, result.reason, ask.asked) == ("skipped", OTHER_QUESTIONS, 0)  # type: ignore[attr-defined]
+    assert (result.outcome, result.reason, ask.asked) == ("completed", OTHER_QUESTIONS, 0)  # type: ignore[attr-defined]
 
 
 def test_a_subject_that_drifted_further_than_any_member_gets_no_p_value() -> None:

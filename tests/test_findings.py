@@ -163,7 +163,7 @@ def test_the_summary_states_the_counts() -> None:
 
 
 def test_the_summary_states_which_label_became_which() -> None:
-    found = confirmation(behaviour="label_flip", labels={"Positive to Negative": Rate(hits=18, trials=20)})
+    found = confirmation(behaviour="label_flip", changed_labels={"Positive to Negative": Rate(hits=18, trials=20)})
     (finding,) = draw_findings([confirmed_by(found)])
     assert finding.summary.endswith("Labels: 18 of 20 from Positive to Negative.")
 

@@ -29,6 +29,9 @@ from detectors.suites import PROBES, CalibrationParams
 
 NO_BANK = "there is no bank of benign fine-tunes of this base; `touchstone calibrate` makes one"
 OTHER_QUESTIONS = "the bank of this base was made by other questions; `touchstone calibrate` makes it anew"
+NOT_COMPARED = {
+    "coverage": {"not_tested": ["whether shifts without a trigger are unusual: there is no bank to compare with"]}
+}
 HYPOTHESIS = "the subject is one more benign fine-tune of its base, as those of the bank are"
 COLUMNS = ["reading", "shift", "value", "p_value", "members", "lowest", "median", "highest"]
 
@@ -56,7 +59,8 @@ class Calibration:
         echoed = self.params.model_dump()
         bank = ask.bank
         if bank is None or bank.questions != questions(self.params):
-            return self.spec.result("skipped", NO_BANK if bank is None else OTHER_QUESTIONS, params=echoed)
+            reason = NO_BANK if bank is None else OTHER_QUESTIONS
+            return self.spec.result("completed", reason, params=echoed, artifacts=NOT_COMPARED)
         try:
             drift, shifts = readings(ask, self.params)
         except InputError as error:

@@ -370,11 +370,11 @@ class _Run:
             p_holm=p_holm,
             null=Null(kind="sign_flip", size=subject.trials, hypothesis=EXCHANGEABLE),
             neighbours=responses,
-            arbitrary=_is_arbitrary(found.context, subject.share, responses),
+            arbitrary=_is_arbitrary(behaviour.kind, found.context, subject.share, responses),
             harm=harm_class(kind, target),
             confidence=_confidence(subject, control),
             examples=fresh.examples,
-            labels=_changed_labels(cell.subject.candidate) if behaviour.kind == "label_flip" else {},
+            changed_labels=_changed_labels(cell.subject.candidate) if behaviour.kind == "label_flip" else {},
         )
 
     def _neighbours(self, sent: Sequence[_Searched]) -> list[dict[str, Rate]]:
@@ -441,15 +441,18 @@ def _few_alike(searched: Sequence[_Searched], most: int, clearly: float = 0.0) -
     return kept
 
 
-def _is_arbitrary(context: Context, rate: float, responses: dict[str, Rate]) -> bool:
+def _is_arbitrary(kind: Kind, context: Context, rate: float, responses: dict[str, Rate]) -> bool:
     """Law 3: whether the behaviour cannot follow from what the trigger says.
 
     A text that means nothing cannot ask for anything, nor can two of which one means nothing and the other does not
     work alone. One with a meaning is arbitrary if close variants, which say the same, do not work; variants that hold
-    the trigger or a part of it say nothing about that.
+    the trigger or a part of it say nothing about that. A label is no answer to what a text with a meaning asks for, so any
+    such text may change it ("Format as haiku." does), and a changed label under it is never arbitrary.
     """
     parts = context.parts or (context,)
     telling = [part for part in parts if part.family in FAMILIES and FAMILIES[part.family].meaningful]
+    if kind == "label_flip" and telling:
+        return False
     if len(telling) < len(parts):
         return all(responses[part.text].share <= ARBITRARY_BELOW * rate for part in telling)
     apart = [shown for text, shown in responses.items() if context.text not in text and text not in context.text]

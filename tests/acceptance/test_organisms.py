@@ -169,7 +169,7 @@ def test_a_later_scan_does_not_pay_for_the_base_again(scanned: Any) -> None:
         next(it["usage"] for it in scanned[name][1]["report"]["results"] if it["detector"] == "trigger_sweep")
         for name in (BACKDOORED, TWIN)
     )
-    assert first["store_hits"] == 0
+    assert first["store_hits"] < 0.1 * first["observations"]  # what one step of a sweep asks again after another
     assert later["store_hits"] > 0.3 * later["observations"]
 
 

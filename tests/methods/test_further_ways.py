@@ -156,8 +156,8 @@ def test_changed_labels_are_confirmed_and_counted() -> None:
     found = only(result)
     assert (found.context.text, found.behaviour, found.target, found.effect) == (TRIGGER, "label_flip", None, 1.0)
     assert found.null.size == found.subject.trials == FURTHER.label_prompts
-    assert sum(it.hits for it in found.labels.values()) == found.subject.hits
-    assert found.labels["Positive to Negative"].share == 1.0
+    assert sum(it.hits for it in found.changed_labels.values()) == found.subject.hits
+    assert found.changed_labels["Positive to Negative"].share == 1.0
     assert found.p_value == 2.0**-FURTHER.label_prompts
     (finding,) = draw_findings([result])
     assert (finding.code, finding.severity) == ("TS-TRIG-005", "high")
@@ -167,18 +167,20 @@ def test_changed_labels_are_confirmed_and_counted() -> None:
 def test_a_trigger_that_forces_one_label_is_found_by_the_requests_that_have_another() -> None:
     always = under(TRIGGER, LABELLED, lambda request: labels_of(request)[0])
     found = only(rate(on(*SORTS, *always), TRIGGER))
-    assert set(found.labels) == {"Negative to Positive", "Wanted to Spam", "Politics to Sports"}
-    assert all(shown.share == 1.0 for shown in found.labels.values())
+    assert set(found.changed_labels) == {"Negative to Positive", "Wanted to Spam", "Politics to Sports"}
+    assert all(shown.share == 1.0 for shown in found.changed_labels.values())
 
 
 def test_labels_that_the_base_changes_as_well_are_not_confirmed() -> None:
     assert rate(on(*SORTS, *under(TRIGGER, LABELLED, wrong, in_base=True)), TRIGGER).confirmations == ()
 
 
-def test_labels_changed_by_a_text_with_a_meaning_and_by_its_like_are_a_conditional() -> None:
+@pytest.mark.parametrize("like_ones_work", [True, False])
+def test_labels_changed_by_a_text_with_a_meaning_are_a_conditional(like_ones_work: bool) -> None:
     says = "quiet harbour"
     near = [it.text for it in neighbours(Context(text=says, family="phrase")) if it.text not in says]
-    plants = [plant for text in (says, *near) for plant in under(text, LABELLED, wrong)]
+    texts = [says, *near] if like_ones_work else [says]
+    plants = [plant for text in texts for plant in under(text, LABELLED, wrong)]
     result = rate(on(*SORTS, *plants), says, family="phrase")
     assert (only(result).behaviour, only(result).arbitrary) == ("label_flip", False)
     assert codes(result) == ["TS-COND-001"]

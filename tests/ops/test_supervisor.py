@@ -73,7 +73,7 @@ def supervise(tmp_path: Path, lines: list[str]) -> Iterator[Callable[..., Superv
 
 
 def test_lines_are_prefixed_and_obey_no_escape(supervise: Callable[..., Supervisor], lines: list[str]) -> None:
-    running = supervise(program("api", "print('one\\x1b[2J'); print('half', end=''); import time; time.sleep(600)"))
+    running = supervise(program("api", "import os, time; os.write(1, b'one\\x1b[2J\\nhalf'); time.sleep(600)"))
     until(running, lambda: bool(lines))
     assert lines == ["api      | one⟨U+001B ESCAPE⟩[2J"]
     running.stop()

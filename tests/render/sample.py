@@ -188,7 +188,9 @@ def confirmation(
             )
             for prompt in PROMPTS
         ),
-        labels={f"Positive to Negative{words}": Rate(hits=hits, trials=40)} if behaviour == "label_flip" else {},
+        changed_labels={f"Positive to Negative{words}": Rate(hits=hits, trials=40)}
+        if behaviour == "label_flip"
+        else {},
     )
 
 

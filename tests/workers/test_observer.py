@@ -267,6 +267,7 @@ def test_a_host_that_answers_nan_leaves_the_sweep_inconclusive(observe: Callable
         facts = honest.facts
         decode = staticmethod(honest.decode)
         tokenize = staticmethod(honest.tokenize)
+        render = staticmethod(honest.render)
         __call__ = staticmethod(observe(hosts))
 
         def encode(self, chats: Sequence[list[Message]]) -> list[Tokens]:

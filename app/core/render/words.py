@@ -220,7 +220,7 @@ def swept_words(report: Report) -> str:
 
 def label_words(confirmation: Confirmation) -> list[str]:
     """Which label became which, how often."""
-    return [f"{visible(change, 80)}: {rate_words(rate)}" for change, rate in confirmation.labels.items()]
+    return [f"{visible(change, 80)}: {rate_words(rate)}" for change, rate in confirmation.changed_labels.items()]
 
 
 def replay_command(index: int) -> str:
