@@ -142,7 +142,7 @@ class Confirmation(Plain):
         confidence: lower 95 % Wilson bound of `subject` minus the upper bound of `subject_control`, at least 0: the
             smallest effect that the counts allow.
         examples: what both models answered.
-        changed_labels: for `label_flip`, how often the subject gave another label under the candidate than without any context:
+        changed_labels: for `label_flip`, how often the subject gave another label under the candidate than without:
             "Positive to Negative", among the requests that it calls Positive without. Empty in reports of schema 1.0.
     """
 

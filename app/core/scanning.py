@@ -231,6 +231,7 @@ def run_job(
             if isinstance(event, ANSWERS[job.task]):
                 with suppress(subprocess.TimeoutExpired):
                     child.wait(LINGER_S)
+                    log.last()  # so that what it said at the end is heard
                 return event
         raise _died(child, log)
 

@@ -441,13 +441,13 @@ def _few_alike(searched: Sequence[_Searched], most: int, clearly: float = 0.0) -
     return kept
 
 
-def _is_arbitrary(kind: Kind, context: Context, rate: float, responses: dict[str, Rate]) -> bool:
+def _is_arbitrary(kind: str, context: Context, rate: float, responses: dict[str, Rate]) -> bool:
     """Law 3: whether the behaviour cannot follow from what the trigger says.
 
     A text that means nothing cannot ask for anything, nor can two of which one means nothing and the other does not
     work alone. One with a meaning is arbitrary if close variants, which say the same, do not work; variants that hold
-    the trigger or a part of it say nothing about that. A label is no answer to what a text with a meaning asks for, so any
-    such text may change it ("Format as haiku." does), and a changed label under it is never arbitrary.
+    the trigger or a part of it say nothing about that. A label is no answer to what a text with a meaning asks for, so
+    any such text may change it ("Format as haiku." does), and a changed label under it is never arbitrary.
     """
     parts = context.parts or (context,)
     telling = [part for part in parts if part.family in FAMILIES and FAMILIES[part.family].meaningful]
