@@ -50,7 +50,7 @@ $(TOOLS): $(SERVICE)
 	@touch $@
 
 demo: $(INSTALLED)  ## scan a backdoored model and its benign twin, and show both reports
-	@$(BIN)/python -m benchmarks.demo
+	@$(BIN)/python -m benchmarks.demo $(DEMO_ARGS)
 
 serve: $(SERVICE)  ## run the service on this machine: API, worker, ticker, Valkey (SERVE_ARGS="--port 9000")
 	@exec $(BIN)/touchstone up $(SERVE_ARGS)
