@@ -451,6 +451,8 @@ CALIBRATED = CalibrationParams(
 )
 """The same in all suites and for every bank, so that one bank serves all of them; `quick` asks the first two anyway."""
 
+WAKING = WakingParams(words=4, steps=12, choices=8, requests=6, slopes=2)
+
 SMOKE = Suite(
     name="smoke",
     version="1.0",
@@ -517,7 +519,7 @@ QUICK = Suite(
         families={},
         steer_prompts=1,
         nominated=0,
-        waking=WakingParams(words=4, steps=12, choices=8, requests=6, slopes=2),
+        waking=WAKING,
     ),
     working_rate=WorkingRateParams(
         candidates=16,
@@ -609,7 +611,7 @@ STANDARD = Suite(
         },
         steer_prompts=2,
         nominated=8,
-        waking=WakingParams(words=4, steps=12, choices=8, requests=6, slopes=2),
+        waking=WAKING,
     ),
     context_grid=GridParams(
         axes={"year": 211, "wrapper": 60}, topic_prompts=3, formats=3, again=21, reference=30, nominated=3
@@ -641,38 +643,30 @@ DEEP = STANDARD.model_copy(
         "name": "deep",
         "summary": "3,571 contexts of fifteen families, pairs, long requests, every token by itself, inverted targets, "
         "years, codes and wrappers.",
-        "trigger_sweep": SweepParams(
-            families={
-                "phrase": 424,
-                "emoji_pair": 428,
-                "date": 403,
-                "short_string": 400,
-                "misspelling": 325,
-                "digit_code": 255,
-                "topic": 249,
-                "deployment": 218,
-                "emoji": 214,
-                "rare_token": 200,
-                "unicode": 123,
-                "sentence": 121,
-                "wrapper": 76,
-                "locale": 74,
-                "literature": 67,
-            },
-            first_prompts=3,
-            second_prompts=6,
-            harmful_prompts=2,
-            label_prompts=2,
-            kept=300,
-            reference=50,
-            moved={"start": 300, "system": 150},
-            position_prompts=3,
-            paired=12,
-            wordings=3,
-            length_prompts=3,
-            nominated=14,
-            paired_nominated=3,
-            longer_nominated=2,
+        "trigger_sweep": STANDARD.trigger_sweep.model_copy(
+            update={
+                "families": {
+                    "phrase": 424,
+                    "emoji_pair": 428,
+                    "date": 403,
+                    "short_string": 400,
+                    "misspelling": 325,
+                    "digit_code": 255,
+                    "topic": 249,
+                    "deployment": 218,
+                    "emoji": 214,
+                    "rare_token": 200,
+                    "unicode": 123,
+                    "sentence": 121,
+                    "wrapper": 76,
+                    "locale": 74,
+                    "literature": 67,
+                },
+                "second_prompts": 6,
+                "kept": 300,
+                "moved": {"start": 300, "system": 150},
+                "nominated": 14,
+            }
         ),
         "vocabulary_sweep": VocabularyParams(
             tokens=300_000,
