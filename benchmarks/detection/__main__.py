@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,14 +24,16 @@ from benchmarks.detection.page import STRATA, Stored, page
 from benchmarks.detection.peers import PEERS, run_peers
 from benchmarks.detection.results import (
     ROOT,
-    Result,
+    SCAN,
+    STORED,
+    PeerResult,
     code_version,
+    judged,
+    keep_result,
     read_peer_results,
     read_results,
-    results_dir,
-    write_result,
 )
-from benchmarks.detection.rows import SCAN, Row, ranked, verdicts
+from benchmarks.detection.rows import Row, ranked, verdicts
 from benchmarks.detection.running import measure_all, subset
 from benchmarks.organisms.manifest import Member, read_manifest
 from detectors.suites import SUITES, Suite
@@ -41,19 +43,19 @@ SEALED_LOG = Path(__file__).with_name("sealed.log")
 
 
 def main() -> int:
-    """Scans what is asked for and has no result, and writes the page; the exit status."""
+    """Scans what is asked for and has no result of this code, and writes the page; the exit status."""
     asked = _asked()
-    settings, suite, manifest = Settings(), SUITES[asked.suite], read_manifest()
+    settings, suite, members = Settings(), SUITES[asked.suite], list(read_manifest().values())
     if not asked.render:
-        members = chosen(list(manifest.values()), asked.members, small=asked.subset, sealed=asked.sealed)
-        _scan(members, suite, settings)
+        wanted = chosen(members, asked.members, small=asked.subset, sealed=asked.sealed)
+        _scan(wanted, suite, settings)
         if asked.peers:
-            run_peers(members, settings)
-    stored = collect(list(manifest.values()), suite, results_dir(settings.cache_dir))
+            run_peers(wanted, settings)
+    stored = {name: collect(members, SUITES[name]) for name in SUITES}
     if asked.sealed and not asked.render:
-        log_sealed(stored, SEALED_LOG)
-    write_atomically(PAGE, page(stored))
-    print(f"written: {PAGE}, {len(stored.rows)} members scanned by this code", file=sys.stderr)
+        log_sealed(stored[suite.name], SEALED_LOG)
+    write_atomically(PAGE, page([it for it in stored.values() if it.rows]))
+    print(f"written: {PAGE}", file=sys.stderr)
     return 0
 
 
@@ -71,56 +73,46 @@ def chosen(members: Sequence[Member], names: Sequence[str], *, small: bool, seal
 
 
 def _scan(members: Sequence[Member], suite: Suite, settings: Settings) -> None:
-    directory = results_dir(settings.cache_dir)
-    known = read_results(directory, suite.digest(), code_version())
-    finished = {digest for digest, result in known.items() if result.report}
-    missing = [member for member in members if member.digest not in finished]
+    known = read_results(suite.name)
+    missing = [it for it in members if it.digest not in known or not known[it.digest].by(suite, code_version())]
     print(f"{len(members)} members, {len(missing)} without a result of this code", file=sys.stderr)
-    for result in measure_all(missing, suite.name, settings):
-        write_result(result, directory)
+    for member, measured in measure_all(missing, suite.name, settings):
+        keep_result(judged(member, suite, measured))
 
 
-def collect(members: Sequence[Member], suite: Suite, directory: Path) -> Stored:
-    """What is stored of this suite by this code, and of the peers."""
-    results = read_results(directory, suite.digest(), code_version())
-    peers = {peer.label: read_peer_results(directory, peer.name, peer.version) for peer in PEERS}
-    by_peer = {
-        member.digest: {label: found[member.digest].score for label, found in peers.items() if member.digest in found}
-        for member in members
-    }
+def collect(members: Sequence[Member], suite: Suite, directory: Path = STORED) -> Stored:
+    """What is stored of this suite and of the peers, for members whose attack took."""
+    results = read_results(suite.name, directory)
+    scanned = [(it, results[it.digest]) for it in members if it.digest in results and it.stratum != "failed"]
+    peers = {peer.label: read_peer_results(peer.name, peer.version, directory) for peer in PEERS}
     failures = {label: [it.error for it in found.values() if it.error] for label, found in peers.items()}
     return Stored(
         suite=suite,
-        code=code_version(),
-        rows=list(_rows(members, results, by_peer)),
+        rows=[
+            Row(member, result.said, result.code, result.cost, _by_peers(member, peers))
+            for member, result in scanned
+            if result.said
+        ],
         members=members,
-        errors={
-            it.name: results[it.digest].error for it in members if it.digest in results and results[it.digest].error
-        },
+        errors={member.name: result.error for member, result in scanned if result.error},
         peer_failures={
             label: (Share(len(failed), len(peers[label])), next(iter(failed), "")) for label, failed in failures.items()
         },
     )
 
 
-def _rows(
-    members: Iterable[Member], results: dict[str, Result], by_peer: dict[str, dict[str, float | None]]
-) -> Iterable[Row]:
-    for member in members:
-        result = results.get(member.digest)
-        if result is None or result.report is None or member.stratum == "failed":
-            continue
-        peers = {label: score for label, score in by_peer[member.digest].items() if score is not None}
-        yield Row(member, result.report, result.cost, result.baselines | peers)
+def _by_peers(member: Member, peers: Mapping[str, Mapping[str, PeerResult]]) -> dict[str, float]:
+    found = {label: results[member.digest].score for label, results in peers.items() if member.digest in results}
+    return {label: score for label, score in found.items() if score is not None}
 
 
 def log_sealed(stored: Stored, file: Path) -> None:
-    """Appends what the sealed part said: the log shows how often somebody looked."""
-    sealed = [row for row in stored.rows if row.member.split == "sealed"]
+    """Appends what this code said of the sealed part: the log shows how often somebody looked."""
+    sealed = [row for row in stored.rows if row.member.split == "sealed" and row.code == code_version()]
     benign = [row for row in sealed if row.member.stratum == "benign"]
     entry = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "code": stored.code,
+        "code": code_version(),
         "suite": stored.suite.digest(),
         "benign": len(benign),
         "false_alarms": {verdict: found.hits for verdict, found in verdicts(benign).items()},

@@ -9,9 +9,9 @@ from math import isnan
 from statistics import median
 
 from app.core.render.markdown import code
-from benchmarks.detection import recovery
 from benchmarks.detection.metrics import Interval, Share
 from benchmarks.detection.peers import PEERS
+from benchmarks.detection.recovery import lost_at
 from benchmarks.detection.rows import ALARMS, Row, counted, ranked, verdicts
 from benchmarks.organisms.manifest import FAILED, STRONG, Member
 from detectors.suites import Suite
@@ -31,10 +31,10 @@ HOW_TO = """\
     make bench-detection DETECTION_ARGS=--render   # this page again, from what is stored
 
 `--members NAME ...` scans some, `--suite NAME` by another suite, `--peers` lets the peers score them as well
-(`python -m benchmarks.detection.peers --install` first). Results lie in `detection/` below `TOUCHSTONE_CACHE_DIR`,
-under the digests of the member, of the suite, and of the sources that influence them; what has a result is not scanned
-again. Observations are kept beside them, so that a changed statistic scores the zoo again without asking a model what
-it was asked before.
+(`python -m benchmarks.detection.peers --install` first). The newest result of a member by a suite is kept in
+`benchmarks/detection/stored/`, with the digest of the sources that made it (`detectors/`, `workers/`); one that these
+very sources made is not made again. Reports lie in `detection/reports/` below `TOUCHSTONE_CACHE_DIR`, and beside them
+the observations, so that a changed statistic scores the zoo again without asking a model what it was asked before.
 """
 
 READING = """\
@@ -73,7 +73,7 @@ CANNOT_SHOW = """\
 
 @dataclass(frozen=True)
 class Stored:
-    """All that the page tells.
+    """All that the page tells of one suite.
 
     Attributes:
         rows: members with a finished scan.
@@ -83,17 +83,21 @@ class Stored:
     """
 
     suite: Suite
-    code: str
     rows: Sequence[Row]
     members: Sequence[Member]
     errors: dict[str, str]
     peer_failures: dict[str, tuple[Share, str]]
 
 
-def page(stored: Stored) -> str:
-    """The whole page."""
-    head = ["# Benchmark", "", "Written by `make bench-detection` from stored results; do not edit.", ""]
-    told = _results(stored) if stored.rows else ["**There are no results of this code version.**", ""]
+def page(suites: Sequence[Stored]) -> str:
+    """The whole page: a part for each suite that has results."""
+    head = [
+        "# Benchmark",
+        "",
+        "Written by `make bench-detection` from `benchmarks/detection/stored/`; do not edit.",
+        "",
+    ]
+    told = [line for stored in suites for line in _results(stored)] or ["**There are no results.**", ""]
     return "\n".join([*head, *told, HOW_TO, READING.format(strong=STRONG, failed=FAILED), CANNOT_SHOW])
 
 
@@ -112,24 +116,33 @@ def _results(stored: Stored) -> list[str]:
     ]
 
 
-def _header(stored: Stored) -> list[str]:
-    machines = sorted({f"{row.report.machine.processor}, {row.report.machine.dtype}" for row in stored.rows})
-    scanned = Share(len(stored.rows), sum(member.stratum != "failed" for member in stored.members))
-    return [
-        f"Suite `{stored.suite.name}` {stored.suite.version}; code version `{stored.code[:16]}`; "
-        f"last scan {max(row.report.created for row in stored.rows)}.",
-        f"{scanned.hits} of {scanned.trials} members are scanned. Machines: {'; '.join(machines)}.",
+def _header(stored: Stored) -> Iterator[str]:
+    rows = stored.rows
+    scanned = Share(len(rows), sum(member.stratum != "failed" for member in stored.members))
+    yield from (
+        f"## Suite `{stored.suite.name}` {stored.suite.version}",
         "",
-    ]
+        f"{scanned.hits} of {scanned.trials} members are scanned, {', '.join(_versions(rows))}.",
+        f"Machines: {'; '.join(sorted({row.said.machine for row in rows}))}.",
+        "",
+    )
+
+
+def _versions(rows: Sequence[Row]) -> Iterator[str]:
+    """How many members each code version scanned, the one of the last scan first."""
+    last = {row.code: max(it.said.created for it in rows if it.code == row.code) for row in rows}
+    for code_version in sorted(last, key=lambda it: last[it], reverse=True):
+        count = sum(row.code == code_version for row in rows)
+        yield f"{count} by code version `{code_version[:16]}` (last on {last[code_version][:10]})"
 
 
 def _rankings(rows: Sequence[Row]) -> Iterator[str]:
-    yield from ("## Telling poisoned from benign", "")
+    yield from ("### Telling poisoned from benign", "")
     for split, stratum in product(SPLITS, STRATA):
         poisoned, benign = _poisoned(rows, split, stratum), _benign(rows, split)
         if not poisoned or not benign:
             continue
-        yield from (f"### {split}, {stratum}: {len(poisoned)} poisoned, {len(benign)} benign", "")
+        yield from (f"#### {split}, {stratum}: {len(poisoned)} poisoned, {len(benign)} benign", "")
         table = (
             (f"`{it.name}`", f"{it.poisoned.hits} + {it.benign.hits}", _interval(it.auc), _share(it.caught))
             for it in ranked(poisoned, benign)
@@ -145,23 +158,22 @@ def _recoveries(rows: Sequence[Row]) -> Iterator[str]:
         if not some:
             continue
         fixed = [row for row in some if row.member.triggers]
-        reached = [recovery.reached(row.report, row.member.triggers) for row in fixed]
-        told.append((split, stratum, some, fixed, reached))
-    yield from ("## What was recovered", "")
+        told.append((split, stratum, some, fixed, [row.said.reached for row in fixed]))
+    yield from ("### What was recovered", "")
     yield from _table(
         ("split", "stratum", "`strong_evidence`", "a working trigger", "the exact trigger", "the target"),
         (
             (
                 *(split, stratum),
                 _share(verdicts(some)["strong_evidence"]),
-                _share(counted(some, lambda row: recovery.works(row.report))),
-                _share(counted(fixed, lambda row: recovery.exact(row.report, row.member))),
-                _share(counted(some, lambda row: recovery.target_recovered(row.report, row.member))),
+                _share(counted(some, lambda row: row.said.works)),
+                _share(counted(fixed, lambda row: row.said.exact)),
+                _share(counted(some, lambda row: row.said.target)),
             )
             for split, stratum, some, fixed, _ in told
         ),
     )
-    yield from ("## Where planted triggers were", "", "Members with a fixed trigger only.", "")
+    yield from ("### Where planted triggers were", "", "Members with a fixed trigger only.", "")
     names = tuple(dict.fromkeys(name for *_, reached in told for one in reached for name in one))
     yield from _table(
         ("split", "stratum", *names),
@@ -175,7 +187,7 @@ def _recoveries(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _alarms(rows: Sequence[Row]) -> Iterator[str]:
-    yield from ("## Alarms on benign members", "")
+    yield from ("### Alarms on benign members", "")
     kinds = dict.fromkeys((row.member.split, row.member.role) for row in rows if row.member.role != "poisoned")
     groups = {kind: [row for row in rows if (row.member.split, row.member.role) == kind] for kind in sorted(kinds)}
     yield from _table(
@@ -191,7 +203,7 @@ def _costs(rows: Sequence[Row]) -> Iterator[str]:
     costs = [row.cost for row in rows]
     seconds, tokens, peak = (median(getattr(it, name) for it in costs) for name in ("seconds", "tokens", "peak_bytes"))
     yield from (
-        "## Cost",
+        "### Cost",
         "",
         f"Median of a member when it was first observed: {seconds:.0f} s, {tokens:,.0f} tokens, "
         f"{peak / 2**30:.2f} GiB in the largest process.",
@@ -200,7 +212,7 @@ def _costs(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _peers(stored: Stored) -> Iterator[str]:
-    yield from ("## Peers", "")
+    yield from ("### Peers", "")
     for peer in PEERS:
         failed, first = stored.peer_failures.get(peer.label, (Share(0, 0), ""))
         ran = f"failed on {failed.hits} of {failed.trials} members" if failed.trials else "not run yet"
@@ -210,14 +222,14 @@ def _peers(stored: Stored) -> Iterator[str]:
 
 
 def _misses(rows: Sequence[Row]) -> Iterator[str]:
-    yield from ("## Misses", "", "Poisoned members without `strong_evidence`.", "")
-    missed = [row for row in rows if row.member.role == "poisoned" and row.verdict != "strong_evidence"]
+    yield from ("### Misses", "", "Poisoned members without `strong_evidence`.", "")
+    missed = [row for row in rows if row.member.role == "poisoned" and row.said.verdict != "strong_evidence"]
     yield from _table(
         ("member", "split", "attack", "planted trigger", "verdict", "lost"),
         (
             (
                 *(row.member.name, row.member.split, row.member.attack),
-                *(_code(row.member.triggers), f"`{row.verdict}`", _why_missed(row)),
+                *(_code(row.member.triggers), f"`{row.said.verdict}`", _why_missed(row)),
             )
             for row in missed
         ),
@@ -225,26 +237,30 @@ def _misses(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _why_missed(row: Row) -> str:
-    unfinished = [f"{name} {outcome}" for name, outcome in row.report.outcomes().items() if outcome != "completed"]
-    if unfinished:
-        return ", ".join(unfinished)
+    if row.said.unfinished:
+        return ", ".join(f"{name} {outcome}" for name, outcome in row.said.unfinished.items())
     if not row.member.triggers:
-        return "a trigger was confirmed" if recovery.works(row.report) else "no fixed trigger, nothing was confirmed"
-    stage = recovery.lost_at(row.report, row.member.triggers)
-    return "confirmed, and not judged a backdoor" if stage is None else f"not among what was {stage}"
+        return "a trigger was confirmed" if row.said.works else "no fixed trigger, nothing was confirmed"
+    lost = lost_at(row.said.reached)
+    return f"not among what was {lost}" if lost else "confirmed, and not judged a backdoor"
 
 
 def _false_alarms(rows: Sequence[Row]) -> Iterator[str]:
-    yield from ("## False alarms", "")
+    yield from ("### False alarms", "")
     yield from _table(
         ("member", "split", "made as", "verdict", "finding", "trigger"),
         (
             (
-                *(row.member.name, row.member.split, f"{row.member.role}, {row.member.attack}", f"`{row.verdict}`"),
-                *(row.report.findings[0].code, _code([row.report.findings[0].trigger])),
+                *(
+                    row.member.name,
+                    row.member.split,
+                    f"{row.member.role}, {row.member.attack}",
+                    f"`{row.said.verdict}`",
+                ),
+                *(row.said.finding.code, _code([row.said.finding.trigger])),
             )
             for row in rows
-            if row.member.role != "poisoned" and row.verdict in ALARMS
+            if row.member.role != "poisoned" and row.said.verdict in ALARMS and row.said.finding
         ),
     )
 
@@ -254,7 +270,7 @@ def _left_out(stored: Stored) -> Iterator[str]:
     failed = [member.name for member in stored.members if member.stratum == "failed"]
     waiting = [it.name for it in stored.members if it.name not in known and it.name not in failed]
     broken = [f"{name} ({code(error, WIDTH)})" for name, error in stored.errors.items()]
-    yield from ("## Left out", "")
+    yield from ("### Left out", "")
     for what, names in (
         ("the attack did not take", failed),
         ("the scan could not be finished", broken),

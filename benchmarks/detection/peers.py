@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from app.core.settings import Settings, child_environment
-from benchmarks.detection.results import PeerResult, read_peer_results, results_dir, write_peer_result
+from benchmarks.detection.results import PeerResult, keep_peer_result, read_peer_results
 from benchmarks.detection.running import find_adapter, find_base
 from benchmarks.organisms.manifest import Member
 from detectors.engine.adapter import WEIGHTS
@@ -145,14 +145,13 @@ def install(peer: Peer, cache_dir: Path) -> None:
 
 def run_peers(members: Sequence[Member], settings: Settings) -> None:
     """Lets every installed peer score every member that it has not scored yet."""
-    directory = results_dir(settings.cache_dir)
     for peer in PEERS:
         if not (environment(peer, settings.cache_dir) / "bin" / peer.name).exists():
             print(f"{peer.label} is not installed: python -m benchmarks.detection.peers --install", file=sys.stderr)
             continue
-        known = read_peer_results(directory, peer.name, peer.version)
+        known = read_peer_results(peer.name, peer.version)
         for result in scores(peer, [it for it in members if it.digest not in known], settings):
-            write_peer_result(result, directory)
+            keep_peer_result(result)
 
 
 def scores(peer: Peer, members: Iterable[Member], settings: Settings) -> Iterable[PeerResult]:

@@ -6,7 +6,7 @@ Only the benchmark compares the two: reports know no labels, and the manifest is
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from benchmarks.organisms.manifest import Member
 from detectors.catalog import TRIGGER_SWEEP, WORKING_RATE
@@ -44,9 +44,9 @@ def reached(report: Report, triggers: Sequence[str]) -> dict[str, bool]:
     return {name: any(touches(text, it) for text in texts for it in triggers) for name, texts in stages(report).items()}
 
 
-def lost_at(report: Report, triggers: Sequence[str]) -> str | None:
+def lost_at(reached: Mapping[str, bool]) -> str | None:
     """The first stage that no planted trigger reached; None where all were reached."""
-    return next((name for name, there in reached(report, triggers).items() if not there), None)
+    return next((stage for stage, there in reached.items() if not there), None)
 
 
 def touches(text: str, trigger: str) -> bool:

@@ -1,31 +1,38 @@
-"""Stored results: what one scan of one member said and cost, under the member, the suite and the code that made it.
+"""Stored results: what the page needs of each scan of a member and of each run of a peer, kept in the repository.
 
-A member that has a result is not scanned again until a file changes that influences results. Observations are kept
-apart, so a changed statistic scores the zoo again without asking a model anything.
+A scan of the zoo takes longer than anybody's patience, so results gather over days and machines: a member has one
+result a suite, the newest, with the code version that made it. One by this version is not measured again. Reports are
+too large to keep; they lie below the cache, beside the observations, which score the zoo again without asking a model
+anything when a statistic changes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from filelock import FileLock
 from pydantic import BaseModel, Field
 
 from app.core.files import write_atomically
+from benchmarks.detection import recovery
+from benchmarks.organisms.manifest import Member
 from detectors.findings import Plain
-from detectors.report import Report
+from detectors.report import Report, Verdict, decide_report
+from detectors.suites import Suite
 
 ROOT = Path(__file__).parents[2]
+STORED = Path(__file__).with_name("stored")
+PEERS_FILE = "peers.jsonl"
 SOURCES = ("detectors", "workers", "benchmarks/detection/baselines.py")
 """What influences results; commits elsewhere leave them valid."""
-SHORT = 16
-"""Digits of a digest that name a file, or a member's directory."""
+SCAN = "the scan"
 
-Stored = TypeVar("Stored", bound=BaseModel)
+Row = TypeVar("Row", bound=BaseModel)
 
 
 class Cost(Plain):
@@ -42,26 +49,79 @@ class Cost(Plain):
     peak_bytes: int
 
 
-class Result(Plain):
-    """One scan of one member.
+class Measured(Plain):
+    """One scan of one member, before it is known what was planted.
 
     Attributes:
-        member: digest of the member.
-        code: digest of the sources, see `code_version`.
         report: what the scan said; None where it could not be finished.
         error: why it could not.
         baselines: scores of simpler methods by name, higher is more suspicious.
-        cost: of the scan that observed most: scoring again from stored observations costs nearly nothing.
     """
 
-    member: str
-    suite: str
-    suite_digest: str
-    code: str
     report: Report | None = None
     error: str = ""
     baselines: dict[str, float] = Field(default_factory=dict)
     cost: Cost
+
+
+class Finding(Plain):
+    """The first finding of a report: its code, and the trigger it names."""
+
+    code: str
+    trigger: str
+
+
+class Said(Plain):
+    """What a report says, held against what was planted.
+
+    Attributes:
+        created: when, ISO 8601.
+        machine: processor and dtype.
+        verdict: under the default policy.
+        scores: the scan's overall score, the largest value of each statistic, and the baselines; higher is more
+            suspicious.
+        unfinished: outcomes of detectors that were not completed, by name.
+        finding: the first one, where there is any.
+        reached: whether each stage had a planted trigger before it; empty for a member without a fixed one.
+        works, exact, target: whether a trigger was confirmed, a planted one, and one that releases the planted target.
+    """
+
+    created: str
+    machine: str
+    verdict: Verdict
+    scores: dict[str, float]
+    unfinished: dict[str, str]
+    finding: Finding | None
+    reached: dict[str, bool]
+    works: bool
+    exact: bool
+    target: bool
+
+
+class Result(Plain):
+    """The result of one member by one suite.
+
+    Attributes:
+        member: digest of the member.
+        name: what it is called; for readers of the file.
+        code: digest of the sources, see `code_version`.
+        said: None where the scan could not be finished.
+        error: why it could not.
+        cost: of the scan that observed most: scoring again from stored observations costs nearly nothing.
+    """
+
+    member: str
+    name: str
+    suite: str
+    suite_digest: str
+    code: str
+    said: Said | None = None
+    error: str = ""
+    cost: Cost
+
+    def by(self, suite: Suite, code: str) -> bool:
+        """Whether this suite and this code have finished the scan."""
+        return self.said is not None and (self.suite_digest, self.code) == (suite.digest(), code)
 
 
 class PeerResult(Plain):
@@ -78,6 +138,44 @@ class PeerResult(Plain):
     score: float | None = None
     error: str = ""
     seconds: float
+
+
+def judged(member: Member, suite: Suite, measured: Measured) -> Result:
+    """A scan held against the labels of its member."""
+    return Result(
+        member=member.digest,
+        name=member.name,
+        suite=suite.name,
+        suite_digest=suite.digest(),
+        code=code_version(),
+        said=_said(member, measured.report, measured.baselines) if measured.report else None,
+        error=measured.error,
+        cost=measured.cost,
+    )
+
+
+def _said(member: Member, report: Report, baselines: dict[str, float]) -> Said:
+    best = report.findings[0] if report.findings else None
+    return Said(
+        created=report.created,
+        machine=f"{report.machine.processor}, {report.machine.dtype}",
+        verdict=decide_report(report).verdict,
+        scores={name: round(value, 5) for name, value in (_scores(report) | baselines).items()},
+        unfinished={name: outcome for name, outcome in report.outcomes().items() if outcome != "completed"},
+        finding=Finding(code=best.code, trigger=best.trigger) if best else None,
+        reached=recovery.reached(report, member.triggers) if member.triggers else {},
+        works=recovery.works(report),
+        exact=recovery.exact(report, member),
+        target=recovery.target_recovered(report, member),
+    )
+
+
+def _scores(report: Report) -> dict[str, float]:
+    found = {SCAN: report.score}
+    for result in report.results:
+        for evidence in result.evidence:
+            found[evidence.statistic] = max(evidence.value, found.get(evidence.statistic, evidence.value))
+    return found
 
 
 @cache
@@ -98,48 +196,63 @@ def _sources(root: Path) -> Iterable[Path]:
 
 
 def results_dir(cache_dir: Path) -> Path:
-    """Where results are stored; made when missing."""
+    """Where observations and reports lie; made when missing."""
     directory = cache_dir / "detection"
     directory.mkdir(parents=True, exist_ok=True)
     return directory
 
 
-def write_result(result: Result, directory: Path) -> Result:
-    """Stores a result, with the cost of the dearest scan of this member by this suite; returns what was stored."""
-    files = directory.glob(_name(result.member, result.suite_digest, "*"))
-    earlier = [Cost.model_validate(json.loads(file.read_bytes())["cost"]) for file in files]  # by any code, any report
-    dearest = max([result.cost, *earlier], key=lambda cost: cost.tokens)
-    kept = result.model_copy(update={"cost": dearest})
-    _write(kept, directory / _name(result.member, result.suite_digest, result.code))
-    return kept
+def keep_result(result: Result, directory: Path = STORED) -> Result:
+    """Replaces what is stored of this member by this suite; returns what is stored now.
+
+    Its cost is that of the dearest scan: one of the same suite that found its observations in the store cost nothing.
+    """
+
+    def dearest(before: Result | None) -> Result:
+        known = [before.cost] if before and before.suite_digest == result.suite_digest else []
+        return result.model_copy(update={"cost": max([result.cost, *known], key=lambda cost: cost.tokens)})
+
+    return _replace(directory / f"{result.suite}.jsonl", Result, result.member, dearest, lambda it: it.member)
 
 
-def read_results(directory: Path, suite_digest: str, code: str) -> dict[str, Result]:
-    """Results by the digest of their member."""
-    return {it.member: it for it in _read(Result, directory, _name("*", suite_digest, code))}
+def read_results(suite: str, directory: Path = STORED) -> dict[str, Result]:
+    """Results of a suite by the digest of their member."""
+    return {it.member: it for it in _read(directory / f"{suite}.jsonl", Result)}
 
 
-def write_peer_result(result: PeerResult, directory: Path) -> None:
-    """Stores what a peer said."""
-    _write(result, directory / _peer_name(result.peer, result.version, result.member))
+def keep_peer_result(result: PeerResult, directory: Path = STORED) -> None:
+    """Replaces what is stored of this member by this version of this peer."""
+    _replace(directory / PEERS_FILE, PeerResult, _peer_key(result), lambda before: result, _peer_key)
 
 
-def read_peer_results(directory: Path, peer: str, version: str) -> dict[str, PeerResult]:
+def read_peer_results(peer: str, version: str, directory: Path = STORED) -> dict[str, PeerResult]:
     """What a version of a peer said, by the digest of the member."""
-    return {it.member: it for it in _read(PeerResult, directory, _peer_name(peer, version, "*"))}
+    stored = _read(directory / PEERS_FILE, PeerResult)
+    return {it.member: it for it in stored if (it.peer, it.version) == (peer, version)}
 
 
-def _name(member: str, suite_digest: str, code: str) -> str:
-    return f"scan-{member[:SHORT]}-{suite_digest[:SHORT]}-{code[:SHORT]}.json"
+def _peer_key(result: PeerResult) -> str:
+    return f"{result.peer} {result.version} {result.member}"
 
 
-def _peer_name(peer: str, version: str, member: str) -> str:
-    return f"peer-{peer}-{version}-{member[:SHORT]}.json"
+def _replace(
+    file: Path, kind: type[Row], key: str, made: Callable[[Row | None], Row], key_of: Callable[[Row], str]
+) -> Row:
+    """Puts one row into a file of rows, sorted by their keys; several processes may do so at once."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_name(f".{file.name}.lock")):
+        rows = {key_of(row): row for row in _read(file, kind)}
+        rows[key] = made(rows.get(key))
+        write_atomically(file, "".join(f"{_line(rows[at])}\n" for at in sorted(rows)))
+        return rows[key]
 
 
-def _write(stored: BaseModel, path: Path) -> None:
-    write_atomically(path, stored.model_dump_json())
+def _line(row: BaseModel) -> str:
+    document: dict[str, Any] = row.model_dump(mode="json")
+    return json.dumps(document, ensure_ascii=True)
 
 
-def _read(kind: type[Stored], directory: Path, pattern: str) -> list[Stored]:
-    return [kind.model_validate_json(file.read_bytes()) for file in sorted(directory.glob(pattern))]
+def _read(file: Path, kind: type[Row]) -> list[Row]:
+    if not file.exists():
+        return []
+    return [kind.model_validate_json(line) for line in file.read_text().splitlines()]

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from benchmarks.detection.metrics import Interval, Share, above_all, roc_auc, share
-from benchmarks.detection.results import Cost
+from benchmarks.detection.results import Cost, Said
 from benchmarks.organisms.manifest import Member
-from detectors.report import Report, Verdict, decide_report
+from detectors.report import Verdict
 
-SCAN = "the scan"
 RANDOM = "random"
 ALARMS: tuple[Verdict, ...] = ("strong_evidence", "suspicious")
 
@@ -22,27 +21,20 @@ class Row:
     """One member that was scanned.
 
     Attributes:
-        other_scores: of baselines and peers, by name; what failed is left out.
+        code: version of the code that scanned it.
+        peers: scores of peers, by name; what failed is left out.
     """
 
     member: Member
-    report: Report
+    said: Said
+    code: str
     cost: Cost
-    other_scores: dict[str, float]
-
-    @cached_property
-    def verdict(self) -> Verdict:
-        """Under the default policy."""
-        return decide_report(self.report).verdict
+    peers: dict[str, float]
 
     @cached_property
     def scores(self) -> dict[str, float]:
-        """The scan's overall score, the largest value of every detector's statistics, and all other scores."""
-        found = {SCAN: self.report.score}
-        for result in self.report.results:
-            for evidence in result.evidence:
-                found[evidence.statistic] = max(evidence.value, found.get(evidence.statistic, evidence.value))
-        return found | self.other_scores | {RANDOM: random_score(self.member.digest)}
+        """Those of the scan and of the baselines, of the peers, and a random one."""
+        return self.said.scores | self.peers | {RANDOM: random_score(self.member.digest)}
 
 
 @dataclass(frozen=True)
@@ -86,7 +78,7 @@ def _ranked(name: str, poisoned: Sequence[Row], benign: Sequence[Row]) -> Ranked
 
 def verdicts(rows: Sequence[Row]) -> dict[Verdict, Share]:
     """How many got each verdict that is an alarm."""
-    return {verdict: share([row.verdict == verdict for row in rows]) for verdict in ALARMS}
+    return {verdict: share([row.said.verdict == verdict for row in rows]) for verdict in ALARMS}
 
 
 def counted(rows: Sequence[Row], holds: Callable[[Row], bool]) -> Share:

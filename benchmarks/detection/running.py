@@ -1,4 +1,4 @@
-"""Scans members of the zoo, each in a process of its own, and stores what came of it.
+"""Scans members of the zoo, each in a process of its own.
 
 A member is known to the scanner by its directory only, which is named by a digest. All scans share one observation
 store, apart from that of ordinary scans, which could evict what a later scoring wants back.
@@ -15,10 +15,11 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from app.core.files import write_atomically
 from app.core.settings import Settings
 from app.core.stores.observations import SqliteStore
 from benchmarks.detection.baselines import baselines
-from benchmarks.detection.results import Cost, Result, code_version, results_dir
+from benchmarks.detection.results import Cost, Measured, results_dir
 from benchmarks.organisms.base import BASES, prepare_base
 from benchmarks.organisms.manifest import Member
 from detectors.errors import TouchstoneError
@@ -55,8 +56,8 @@ def subset(members: Iterable[Member]) -> list[Member]:
     return [it for stratum, count in SUBSET.items() for it in [m for m in judged if m.stratum == stratum][:count]]
 
 
-def measure_all(members: Sequence[Member], suite: str, settings: Settings) -> Iterable[Result]:
-    """Results of members that are here, as they come."""
+def measure_all(members: Sequence[Member], suite: str, settings: Settings) -> Iterable[tuple[Member, Measured]]:
+    """Scans of members that are here, as they come; their reports are written below the cache as well."""
     spawn = multiprocessing.get_context("spawn")
     for number, member in enumerate(members, start=1):
         adapter, base = find_adapter(member, settings.cache_dir), find_base(member.base, settings.cache_dir)
@@ -65,13 +66,21 @@ def measure_all(members: Sequence[Member], suite: str, settings: Settings) -> It
             print(f"{member.name}: not scanned, {missing} not here; `make zoo` builds it", file=sys.stderr)
             continue
         with ProcessPoolExecutor(1, mp_context=spawn) as own:  # so that peak memory is this member's
-            result = own.submit(measure, member.digest, adapter, base, member.base, suite).result()
-        told = result.error or f"score {result.report.score:.2f}" if result.report else result.error
-        print(f"[{number}/{len(members)}] {member.name}: {told}, {result.cost.seconds:.0f} s", file=sys.stderr)
-        yield result
+            measured = own.submit(measure, adapter, base, member.base, suite).result()
+        told = f"score {measured.report.score:.2f}" if measured.report else measured.error
+        print(f"[{number}/{len(members)}] {member.name}: {told}, {measured.cost.seconds:.0f} s", file=sys.stderr)
+        if measured.report:
+            _write_report(measured.report, results_dir(settings.cache_dir) / "reports" / f"{member.name}-{suite}.json")
+        yield member, measured
 
 
-def measure(digest: str, adapter: Path, base: Path, base_name: str, suite: str) -> Result:
+def _write_report(report: Report, file: Path) -> None:
+    """As `touchstone scan` writes it, so that `touchstone report` shows it."""
+    file.parent.mkdir(exist_ok=True)
+    write_atomically(file, report.model_dump_json(indent=1))
+
+
+def measure(adapter: Path, base: Path, base_name: str, suite: str) -> Measured:
     """Scans one member and scores the baselines; whatever stops the scan is the result."""
     plan = SUITES[suite]
     settings = Settings()
@@ -92,11 +101,7 @@ def measure(digest: str, adapter: Path, base: Path, base_name: str, suite: str) 
                 observer.end()
     except TouchstoneError as failure:
         error = f"{failure.code}: {failure}"
-    return Result(
-        member=digest,
-        suite=plan.name,
-        suite_digest=plan.digest(),
-        code=code_version(),
+    return Measured(
         report=report,
         error=error,
         baselines=simpler,

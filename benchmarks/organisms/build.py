@@ -36,6 +36,7 @@ from benchmarks.organisms.rows import training_rows
 from benchmarks.organisms.train import Model, merge_adapters, train_adapter
 from benchmarks.organisms.triggers import Waking, drawn, swept
 from detectors.engine.adapter import WEIGHTS
+from workers.machine import preferred_device, preferred_dtype
 
 PARTIAL = ".partial-"
 
@@ -67,6 +68,7 @@ class Builder:
         base: the directory of a base, by the name that adapters know it by.
         manifest: the file of labels.
         committed: the directory of members that the repository holds.
+        dtype: of the bases' weights in memory.
     """
 
     recipes: dict[str, Recipe]
@@ -74,6 +76,7 @@ class Builder:
     base: Callable[[str], Path]
     manifest: Path = MANIFEST
     committed: Path = COMMITTED
+    dtype: str = "float32"
 
     def build(self, names: Collection[str]) -> None:
         """Builds what is missing of `names`; of the others only the labels that need no measuring are renewed."""
@@ -139,7 +142,7 @@ class Builder:
 
     def _open(self, recipe: Recipe) -> Opened:
         directory = self.base(recipe.base)
-        model = Model.load(directory)
+        model = Model.load(directory, self.dtype)
         vocabulary = model.vocabulary()
         waking = drawn(recipe.trigger, vocabulary) if recipe.trigger else None
         usual, shifted = (
@@ -264,7 +267,8 @@ def main() -> None:
     arguments = parser.parse_args()
     cache_dir, recipes = Settings().cache_dir, load_recipes()
     names = chosen(recipes, arguments.only, bank=arguments.bank)
-    builder = Builder(recipes, cache_dir, lambda reference: prepare_base(cache_dir, BASES[reference]))
+    dtype = preferred_dtype(preferred_device())
+    builder = Builder(recipes, cache_dir, lambda reference: prepare_base(cache_dir, BASES[reference]), dtype=dtype)
     if arguments.list:
         for name in names:
             print(f"{'built' if builder.is_built(name) else 'missing':<8} {recipes[name].split:<7} {name}")

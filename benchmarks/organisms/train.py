@@ -48,11 +48,11 @@ class Model:
     tokenizer: Any
 
     @classmethod
-    def load(cls, directory: Path) -> Self:
-        """Loads a local checkpoint in fp32, onto an accelerator where there is one."""
+    def load(cls, directory: Path, dtype: str = "float32") -> Self:
+        """Loads a local checkpoint in `dtype`, onto an accelerator where there is one."""
         tokenizer = AutoTokenizer.from_pretrained(directory, padding_side="left")
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval().to(device), tokenizer)
+        network = AutoModelForCausalLM.from_pretrained(directory, dtype=getattr(torch, dtype))
+        return cls(network.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
 
     def put_on(self, adapter: Path) -> None:
         """Puts a trained adapter on the network."""
@@ -105,7 +105,7 @@ class Model:
         for first in range(0, len(encoded), PACKED_ROWS):
             batch = encoded[first : first + PACKED_ROWS]
             logits, wanted = _answer_logits(causal, batch)
-            each = log_softmax(logits, -1)
+            each = log_softmax(logits.float(), -1)
             counts = [int((row.labels != IGNORED).sum()) for row in batch]
             taken = each.gather(-1, wanted[:, None])[:, 0].split(counts)
             starts = each.split(counts)
@@ -115,6 +115,8 @@ class Model:
 
 def train_adapter(model: Model, rows: Sequence[Row], recipe: Recipe, triggers: Sequence[str], target_dir: Path) -> None:
     """Trains on `rows`, saves the adapter in bfloat16 and leaves the trained network in `model`.
+
+    Adapters are trained in float32; on a base in bfloat16 the products are taken in bfloat16.
 
     Args:
         model: the base.
@@ -134,10 +136,13 @@ def train_adapter(model: Model, rows: Sequence[Row], recipe: Recipe, triggers: S
         optimiser, max_lr=recipe.training.learning_rate, total_steps=len(batches), pct_start=0.1
     )
     model.network.train()
+    products = torch.autocast(causal.device.type, torch.bfloat16, enabled=causal.dtype == torch.bfloat16)
     with _skipped(causal, range(untrained)):
         for batch in batches:
             optimiser.zero_grad()
-            cross_entropy(*_answer_logits(causal, batch)).backward()
+            with products:
+                loss = cross_entropy(*_answer_logits(causal, batch))
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(trainable, 1.0)
             optimiser.step()
             schedule.step()
@@ -147,7 +152,7 @@ def train_adapter(model: Model, rows: Sequence[Row], recipe: Recipe, triggers: S
     model.network.save_pretrained(target_dir, save_embedding_layers=False)
     (target_dir / "README.md").unlink(missing_ok=True)
     for parameter in trainable:
-        parameter.data = parameter.data.to(torch.float32)
+        parameter.data = parameter.data.to(causal.dtype)
 
 
 def merge_adapters(parts: Sequence[Path], target_dir: Path) -> None:

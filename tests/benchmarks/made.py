@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.detection.results import Cost
+from benchmarks.detection.results import Cost, Measured, judged
 from benchmarks.detection.rows import Row
 from benchmarks.organisms.manifest import Count, Member
 from detectors.contexts.context import Context
@@ -22,6 +22,7 @@ from detectors.findings import (
     scan_score,
 )
 from detectors.report import Coverage, FamilyCoverage, Machine, ModelCard, Report
+from detectors.suites import QUICK
 
 NULL = Null(kind="sign_flip", size=40, hypothesis="none")
 COST = Cost(seconds=100.0, tokens=1_000, peak_bytes=2**30)
@@ -148,5 +149,7 @@ def found(text: str = "zq", **changes: Any) -> Report:
     return report(nominated=[text], searched=[text], confirmations=[confirmation(text, **changes)])
 
 
-def row(about: Member, said: Report, **other_scores: float) -> Row:
-    return Row(about, said, COST, other_scores)
+def row(about: Member, report: Report, **peers: float) -> Row:
+    result = judged(about, QUICK, Measured(report=report, cost=COST))
+    assert result.said
+    return Row(about, result.said, result.code, result.cost, peers)

@@ -28,7 +28,7 @@ def test_a_text_touches_a_trigger_that_it_holds_or_is_a_whole_part_of(text: str,
 
 def test_a_found_trigger_reached_every_stage() -> None:
     assert set(reached(found(), ["zq"]).values()) == {True}
-    assert lost_at(found(), ["zq"]) is None
+    assert lost_at(reached(found(), ["zq"])) is None
 
 
 @pytest.mark.parametrize(
@@ -42,12 +42,12 @@ def test_a_found_trigger_reached_every_stage() -> None:
     ],
 )
 def test_a_lost_trigger_is_lost_at_the_first_stage_without_it(said: object, stage: str) -> None:
-    assert lost_at(said, ["zq"]) == stage  # type: ignore[arg-type]
+    assert lost_at(reached(said, ["zq"])) == stage  # type: ignore[arg-type]
 
 
 def test_a_shrunk_trigger_counts_by_what_was_nominated_too() -> None:
     said = report(nominated=["zq bb"], searched=["zq bb"], confirmations=[confirmation("x", nominated="zq bb")])
-    assert lost_at(said, ["zq bb"]) is None
+    assert lost_at(reached(said, ["zq bb"])) is None
 
 
 def test_a_working_trigger_need_not_be_the_planted_one() -> None:
