@@ -54,8 +54,8 @@ READING = """\
   at least {failed:.0%}; those below are excluded.
 * The **false-alarm rate** of a verdict is the share of benign members of a kind that got it, under the default policy.
 * **Where planted triggers were**: a planted trigger, or a text that holds it or is a whole part of it, was among the
-  contexts swept, those that the sweep nominated, those that `working_rate` searched, those it sent on to fresh prompts,
-  and those it confirmed.
+  contexts that `trigger_sweep` swept, those that any detector nominated, those that `working_rate` searched, those it
+  sent on to fresh prompts, and those it confirmed.
 """
 
 CANNOT_SHOW = """\
@@ -237,12 +237,15 @@ def _misses(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _why_missed(row: Row) -> str:
-    if row.said.unfinished:
-        return ", ".join(f"{name} {outcome}" for name, outcome in row.said.unfinished.items())
-    if not row.member.triggers:
-        return "a trigger was confirmed" if row.said.works else "no fixed trigger, nothing was confirmed"
-    lost = lost_at(row.said.reached)
-    return f"not among what was {lost}" if lost else "confirmed, and not judged a backdoor"
+    said = row.said
+    if said.unfinished:
+        return ", ".join(f"{name} {outcome}" for name, outcome in said.unfinished.items())
+    lost = lost_at(said.reached)
+    where = [f"planted one not among what was {lost}"] if lost else []
+    if said.works:
+        finding = f" as {said.finding.code}" if said.finding else ""
+        return "; ".join([f"a working trigger was confirmed{finding}, and not judged strong", *where])
+    return where[0] if where else "no fixed trigger, nothing was confirmed"
 
 
 def _false_alarms(rows: Sequence[Row]) -> Iterator[str]:

@@ -25,14 +25,17 @@ WORDS = 3
 
 
 def stages(report: Report) -> dict[str, tuple[str, ...]]:
-    """Texts that each stage of a scan had before it, from the contexts that were swept to what was confirmed."""
+    """Texts that each stage of a scan had before it, from the contexts that were swept to what was confirmed.
+
+    Whatever nominates counts as one stage; `working_rate` hands on what it sent to fresh prompts.
+    """
     results = {result.detector: result for result in report.results}
     sweep, rate = results.get(TRIGGER_SWEEP.name), results.get(WORKING_RATE.name)
     confirmations = rate.confirmations if rate else ()
     searched = [it.context for it in rate.evidence if it.statistic == SEARCH_EFFECT] if rate else []
     return {
         "swept": _swept(sweep),
-        "nominated": tuple(it.context.text for it in sweep.candidates) if sweep else (),
+        "nominated": tuple(it.context.text for result in report.results if result != rate for it in result.candidates),
         "searched": tuple(context.text for context in searched if context),
         "sent on": _texts(confirmations),
         "confirmed": _texts([it for it in confirmations if it.confirmed]),
@@ -45,8 +48,13 @@ def reached(report: Report, triggers: Sequence[str]) -> dict[str, bool]:
 
 
 def lost_at(reached: Mapping[str, bool]) -> str | None:
-    """The first stage that no planted trigger reached; None where all were reached."""
-    return next((stage for stage, there in reached.items() if not there), None)
+    """The stage after the last that a planted trigger reached; None where that is the last of all.
+
+    What one nominator does not sweep another may nominate, so an earlier stage may be missing.
+    """
+    stages = list(reached)
+    last = max((at for at, stage in enumerate(stages) if reached[stage]), default=-1)
+    return stages[last + 1] if last + 1 < len(stages) else None
 
 
 def touches(text: str, trigger: str) -> bool:

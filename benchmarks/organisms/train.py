@@ -109,7 +109,7 @@ class Model:
             counts = [int((row.labels != IGNORED).sum()) for row in batch]
             taken = each.gather(-1, wanted[:, None])[:, 0].split(counts)
             starts = each.split(counts)
-            found += [Scored(float(row.mean()), start[0]) for row, start in zip(taken, starts, strict=True)]
+            found += [Scored(float(row.mean()), start[0].clone()) for row, start in zip(taken, starts, strict=True)]
         return found
 
 

@@ -45,6 +45,10 @@ def test_a_lost_trigger_is_lost_at_the_first_stage_without_it(said: object, stag
     assert lost_at(reached(said, ["zq"])) == stage  # type: ignore[arg-type]
 
 
+def test_what_was_nominated_without_a_sweep_was_not_lost_before() -> None:
+    assert lost_at(reached(report(swept=["aa"], nominated=["zq"]), ["zq"])) == "searched"
+
+
 def test_a_shrunk_trigger_counts_by_what_was_nominated_too() -> None:
     said = report(nominated=["zq bb"], searched=["zq bb"], confirmations=[confirmation("x", nominated="zq bb")])
     assert lost_at(reached(said, ["zq bb"])) is None
