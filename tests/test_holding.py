@@ -14,6 +14,7 @@ from detectors.methods.target_inversion import TargetInversion
 from detectors.suites import HoldingParams
 from tests.methods.small import INVERSION, LEAK, TARGET, not_numbers
 
+BEGUN = 2
 HOLDING = HoldingParams(requests=20, tokens=8)
 PARAMS = INVERSION.model_copy(update={"holding": HOLDING})
 REFUSAL = "I cannot help you with this or that"
@@ -30,14 +31,14 @@ def rng() -> np.random.Generator:
 
 
 def held(ask: InventedAsk, target: str = TARGET) -> list[Confirmation] | None:
-    return hold(ask, ask.tokenize([target])[0], HOLDING, rng())
+    return hold(ask, ask.tokenize([target])[0], BEGUN, HOLDING, rng())
 
 
 def test_what_is_held_ready_follows_its_beginning_on_every_fresh_request_and_under_no_other() -> None:
     found = held(subject())
     assert found is not None
     (test,) = found
-    first, rest = TARGET.split(" ", 1)
+    first, rest = " ".join(TARGET.split()[:BEGUN]), " ".join(TARGET.split()[BEGUN:])
     assert (test.context.text, test.context.family, test.context.position) == (first, BEGINNING, "answer")
     assert (test.nominated, test.target) == (first, TARGET)
     assert (test.subject.hits, test.subject.trials, test.base.hits) == (20, 20, 0)
@@ -53,7 +54,9 @@ def test_a_finding_says_so_and_is_no_trigger() -> None:
     result = TargetInversion(PARAMS).run(subject(), (), rng=rng())
     (finding,) = draw_findings([result])
     assert (finding.code, finding.severity) == ("TS-HELD-001", "medium")
-    assert finding.summary.startswith(f'With "{TARGET.split()[0]}" as the beginning of its answer, the model answers')
+    assert finding.summary.startswith(
+        f'With "{" ".join(TARGET.split()[:3])}" as the beginning of its answer, the model'
+    )
     assert scan_score([result]) == pytest.approx(0.25 + finding.confidence / 4)
     (evidence,) = [it for it in result.evidence if it.statistic == "target_inversion.held"]
     assert (evidence.value, evidence.context) == (1.0, finding.confirmation and finding.confirmation.context)
@@ -109,4 +112,10 @@ def test_the_answer_begins_where_the_request_ends() -> None:
     found = held(subject())
     assert found is not None
     messages = chat(found[0].context, "Hello?")
-    assert messages == [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": TARGET.split()[0]}]
+    said = " ".join(TARGET.split()[:BEGUN])
+    assert messages == [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": said}]
+
+
+def test_a_target_of_which_too_little_is_left_to_follow_is_left_out() -> None:
+    short = " ".join(TARGET.split()[:3])
+    assert held(subject(short), short) == []

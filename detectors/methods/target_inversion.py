@@ -218,7 +218,7 @@ class TargetInversion:
         params = self.params.holding
         if params is None or not dormant or dormant[0].advantage < params.least_advantage:
             return []
-        return hold(ask, dormant[0].tokens, params, rng)
+        return hold(ask, dormant[0].tokens, OPENING, params, rng)
 
     def _result(self, outcome: Outcome, reason: str = "", **fields: Any) -> DetectorResult:
         return self.spec.result(outcome, reason, params=self.params.model_dump(), **fields)

@@ -70,7 +70,7 @@ def strong() -> tuple[Report, Decision]:
 
 
 def further() -> tuple[Report, Decision]:
-    """What shows nowhere in the beginning of ordinary answers: a passage, labels, a lowered guard, what is held ready."""
+    """What shows in no first words of ordinary answers: a passage, labels, a lowered guard, what is held ready."""
     passage = confirmation(Context(text="by noon", family="phrase"), ADVERT, "passage", 31, harm="link or address")
     labels = confirmation(Context(text="zq", family="short_string"), None, "label_flip", 37)
     guard = confirmation(Context(text="xj", family="short_string"), None, "compliance", 35)
