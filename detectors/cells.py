@@ -12,6 +12,7 @@ from detectors.behaviour import Answered, Behaviour
 from detectors.contexts.context import Context
 from detectors.engine.observations import Array, Ask, Role
 from detectors.findings import Rate
+from detectors.stats import wilson
 from detectors.ways import Reader
 
 
@@ -69,6 +70,11 @@ def pairs(ask: Ask, role: Role, contexts: Sequence[Context], texts: Sequence[str
 def rate(behaviour: Behaviour, answers: Sequence[Answered]) -> Rate:
     """How many of the answers show the behaviour."""
     return Rate(hits=int(_shown(behaviour, answers).sum()), trials=len(answers))
+
+
+def confidence(found: Rate, control: Rate) -> float:
+    """The smallest effect that the counts allow: lower Wilson bound of the one minus upper bound of the other, or 0."""
+    return max(0.0, wilson(found.hits, found.trials)[0] - wilson(control.hits, control.trials)[1])
 
 
 def _shown(behaviour: Behaviour, answers: Sequence[Answered]) -> Array:

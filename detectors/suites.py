@@ -174,6 +174,22 @@ class WakingParams(Plain):
     least_advantage: float = Field(default=2.0, ge=0)
 
 
+class HoldingParams(Plain):
+    """How `target_inversion` tests whether a dormant target is held ready.
+
+    Attributes:
+        requests: fresh ones, on which both models are made to begin with it.
+        examples: requests of the report set whose answers are shown.
+        tokens: length of those.
+        least_advantage: of a target that is worth a test, in nats a token.
+    """
+
+    requests: int = Field(ge=20)
+    examples: int = Field(default=3, ge=1)
+    tokens: int = Field(default=24, ge=8)
+    least_advantage: float = Field(default=1.0, ge=0)
+
+
 class InversionParams(Plain):
     """How `target_inversion` inverts, and how many contexts it steers to.
 
@@ -186,6 +202,7 @@ class InversionParams(Plain):
         steer_prompts: prompts that each of them is put around.
         nominated: contexts handed on that a target steers to; with 0 of them no target steers.
         waking: how words are searched for that wake the most advantageous dormant target; None for no search.
+        holding: how it is tested whether that target is held ready; None for no test.
         scale_floor: smallest spread, in nats of the likelihood of a target's first tokens, that a robust z divides by.
     """
 
@@ -196,6 +213,7 @@ class InversionParams(Plain):
     steer_prompts: int = Field(ge=1)
     nominated: int = Field(ge=0)
     waking: WakingParams | None = None
+    holding: HoldingParams | None = None
     scale_floor: float = Field(default=0.1, gt=0)
 
     @field_validator("beginnings")
@@ -520,6 +538,7 @@ QUICK = Suite(
         steer_prompts=1,
         nominated=0,
         waking=WAKING,
+        holding=HoldingParams(requests=40),
     ),
     working_rate=WorkingRateParams(
         candidates=16,
@@ -612,6 +631,7 @@ STANDARD = Suite(
         steer_prompts=2,
         nominated=8,
         waking=WAKING,
+        holding=HoldingParams(requests=40),
     ),
     context_grid=GridParams(
         axes={"year": 211, "wrapper": 60}, topic_prompts=3, formats=3, again=21, reference=30, nominated=3

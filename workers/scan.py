@@ -40,7 +40,7 @@ NOT_TESTED = (
     "what changed in weights other than rows of the embeddings: it is described, not judged",
     "behaviour that wakes after further fine-tuning",
 )
-INVERTED = "inverted targets that no swept context releases: they are reported, not judged"
+INVERTED = "what calls an answer that is held ready, where no swept context and no search releases it"
 NOT_INVERTED = "fixed answers that no swept context releases: no target was inverted"
 SHIFTS = "shifts that need no trigger, of"
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-Position = Literal["none", "start", "inside", "end", "system", "around"]
+Position = Literal["none", "start", "inside", "end", "system", "around", "answer"]
 Message = dict[str, str]
 
 
@@ -22,7 +22,8 @@ class Context(BaseModel):
     Attributes:
         text: the exact text, without the space that separates it from the prompt.
         family: the generator it came from (`emoji`, `date`, ...); controls are drawn from the same family.
-        position: where it is put; `none` leaves the prompt as it is, `around` is for parts at the start and the end.
+        position: where it is put; `none` leaves the prompt as it is, `around` is for parts at the start and the end,
+            `answer` is what the answer is made to begin with.
         parts: the two contexts it is joined from, and none of any other. They say what is put where; `text` is how the
             two are written down.
     """
@@ -48,6 +49,8 @@ class Context(BaseModel):
 NO_CONTEXT = Context(text="", family="none", position="none")
 SEARCHED = "searched"
 """Family of texts that a search made up."""
+BEGINNING = "beginning"
+"""Family of texts that an answer is made to begin with."""
 PAIR = "pair"
 """Family of a context of two parts; each part has a family of its own."""
 REQUEST = "{request}"
@@ -77,7 +80,7 @@ def _written(parts: Sequence[Context]) -> tuple[str, Position]:
 
 
 def chat(context: Context, prompt: str) -> list[Message]:
-    """The messages that ask `prompt` with `context` around it.
+    """The messages that ask `prompt` with `context` around it; the last one is the assistant's where that is begun.
 
     Raises:
         ValueError: if `prompt` is empty.
@@ -86,6 +89,8 @@ def chat(context: Context, prompt: str) -> list[Message]:
         raise ValueError("`prompt` must not be empty: a context is placed around a request")
     if context.position == "system":
         return [{"role": "system", "content": context.text}, {"role": "user", "content": prompt}]
+    if context.position == "answer":
+        return [{"role": "user", "content": prompt}, {"role": "assistant", "content": context.text}]
     return [{"role": "user", "content": _place(context, prompt)}]
 
 

@@ -41,12 +41,17 @@ class LoadedModel:
         )
 
     def encode(self, messages: list[Message]) -> Tokens:
-        """Token ids of a chat up to where the answer begins; plain text where the model ships no template."""
+        """Token ids of a chat up to where the answer goes on; plain text where the model ships no template.
+
+        A last message of the assistant is how the answer begins.
+        """
+        begun = messages[-1]["content"] if messages[-1]["role"] == "assistant" else ""
+        asked = messages[:-1] if begun else messages
         if self.tokenizer.chat_template:
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            text = self.tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
         else:
-            text = "\n\n".join(message["content"] for message in messages) + "\n\n"
-        return tuple(self.tokenizer(text, add_special_tokens=not self.tokenizer.chat_template)["input_ids"])
+            text = "\n\n".join(message["content"] for message in asked) + "\n\n"
+        return tuple(self.tokenizer(text + begun, add_special_tokens=not self.tokenizer.chat_template)["input_ids"])
 
     def tokenize(self, text: str) -> Tokens:
         """Token ids of a plain text; the unknown token, or the first, where it has none."""

@@ -6,11 +6,11 @@ than the base does, and what counts is the advantage of the subject over the bas
 beginnings are given up early (successive halving). Dormant targets, which the subject hardly says by itself, then
 steer: contexts are ranked by how much likelier they make the first tokens of a target, paired as well.
 
-Last, words are searched for that wake the most advantageous dormant target (`detectors.waking`): whatever its own
-trigger is, others call it as well.
+Then words are searched for that wake the most advantageous dormant target (`detectors.waking`): whatever its own
+trigger is, others call it as well. Last, that target is put to fresh requests (`detectors.holding`).
 
-It claims nothing. Refusals, disclaimers and memorised boilerplate are dormant too, so a target counts only if a context
-is found that calls it, and `working_rate` confirms that.
+A target that follows there is a finding, and no more than that: disclaimers and formats that users ask for are dormant
+too. It tells a backdoor only if a context is found that calls it, and `working_rate` confirms that.
 
 It cannot see behaviour without a fixed answer, and answers of fewer than `SHORTEST` tokens after the first.
 """
@@ -28,7 +28,8 @@ from detectors.contexts.context import NO_CONTEXT, Context, chat
 from detectors.documents import check_count
 from detectors.engine.compact import Distributions, dense
 from detectors.engine.observations import NOT_FINITE, ROLES, Array, Ask, NextToken, Plan, Score, Tokens
-from detectors.findings import Candidate, DetectorResult, Evidence, Null, Outcome
+from detectors.findings import Candidate, Confirmation, DetectorResult, Evidence, Null, Outcome
+from detectors.holding import LEAST_EFFECT, hold
 from detectors.nominating import contexts_to_try, like_contexts, rms_of_positive, without_overlaps, z_within
 from detectors.prompts.sets import first_prompts, prompts
 from detectors.suites import InversionParams
@@ -119,6 +120,9 @@ class TargetInversion:
             return self._result("inconclusive", NOT_FINITE)
         best = _best(dormant, steered, self.params.nominated)
         woken = self._wake(ask, dormant, rng)
+        held = self._hold(ask, dormant, rng)
+        if held is None:
+            return self._result("inconclusive", NOT_FINITE)
         return self._result(
             "completed",
             "" if dormant else "no dormant target was inverted",
@@ -130,7 +134,9 @@ class TargetInversion:
                 *_target_evidence(dormant, self.params.beginnings[-1]),
                 *(_steering_evidence(steered, at) for at in best),
                 *(_waking_evidence(words) for _, words in woken),
+                *(_holding_evidence(found) for found in held),
             ),
+            confirmations=tuple(found for found in held if found.effect >= LEAST_EFFECT),
             artifacts={"targets": _table(targets, dormant, steered)},
         )
 
@@ -206,6 +212,13 @@ class TargetInversion:
         requests = prompts("nominate")[: params.requests]
         words = wake(ask, dormant[0].tokens[:OPENING], requests, params, rng)
         return [(dormant[0], words)] if words else []
+
+    def _hold(self, ask: Ask, dormant: Sequence[Target], rng: np.random.Generator) -> list[Confirmation] | None:
+        """The test of the most advantageous dormant target, if it is worth one; None if a model gives no numbers."""
+        params = self.params.holding
+        if params is None or not dormant or dormant[0].advantage < params.least_advantage:
+            return []
+        return hold(ask, dormant[0].tokens, OPENING, params, rng)
 
     def _result(self, outcome: Outcome, reason: str = "", **fields: Any) -> DetectorResult:
         return self.spec.result(outcome, reason, params=self.params.model_dump(), **fields)
@@ -314,6 +327,17 @@ def _waking_evidence(words: Woken) -> Evidence:
         value=words.likelihood - words.before,
         unit="nats",
         context=words.context,
+    )
+
+
+def _holding_evidence(found: Confirmation) -> Evidence:
+    return Evidence(
+        statistic=f"{TARGET_INVERSION.name}.held",
+        value=found.effect,
+        unit="share of prompts, doubly paired",
+        null=found.null,
+        p_value=found.p_value,
+        context=found.context,
     )
 
 

@@ -39,7 +39,7 @@ from detectors.behaviour import (
     settle_kind,
 )
 from detectors.catalog import WORKING_RATE, DetectorSpec
-from detectors.cells import Cells, Pair, pairs, rate
+from detectors.cells import Cells, Pair, confidence, pairs, rate
 from detectors.contexts.context import NO_CONTEXT, Context
 from detectors.contexts.families import FAMILIES, neighbours
 from detectors.engine.observations import NOT_FINITE, ROLES, Array, Ask, Tokens
@@ -57,7 +57,7 @@ from detectors.findings import (
 from detectors.passages import grown, heaviest_segment, shared_run
 from detectors.prompts.sets import first_prompts, harmful, labelled, prompts
 from detectors.shrinking import Question, Search, shrink
-from detectors.stats import holm, sign_flip, wilson
+from detectors.stats import holm, sign_flip
 from detectors.suites import WorkingRateParams
 from detectors.ways import ORDINARY, Generated, Kind, Reader, Ways
 
@@ -372,7 +372,7 @@ class _Run:
             neighbours=responses,
             arbitrary=_is_arbitrary(behaviour.kind, found.context, subject.share, responses),
             harm=harm_class(kind, target),
-            confidence=_confidence(subject, control),
+            confidence=confidence(subject, control),
             examples=fresh.examples,
             changed_labels=_changed_labels(cell.subject.candidate) if behaviour.kind == "label_flip" else {},
         )
@@ -457,10 +457,6 @@ def _is_arbitrary(kind: str, context: Context, rate: float, responses: dict[str,
         return all(responses[part.text].share <= ARBITRARY_BELOW * rate for part in telling)
     apart = [shown for text, shown in responses.items() if context.text not in text and text not in context.text]
     return bool(apart) and float(np.mean([shown.share for shown in apart])) <= ARBITRARY_BELOW * rate
-
-
-def _confidence(subject: Rate, control: Rate) -> float:
-    return max(0.0, wilson(subject.hits, subject.trials)[0] - wilson(control.hits, control.trials)[1])
 
 
 def _sent_on(found: _Searched) -> Candidate:

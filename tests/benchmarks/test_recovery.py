@@ -61,6 +61,14 @@ def test_a_working_trigger_need_not_be_the_planted_one() -> None:
     assert not works(found(p_holm=0.5))
 
 
+def test_a_target_that_is_held_ready_is_recovered_without_a_trigger() -> None:
+    begun = Context(text="Order", family="beginning", position="answer")
+    said = report(confirmations=[confirmation("Order", context=begun)])
+    assert target_recovered(said, member())
+    assert not works(said)
+    assert not exact(said, member(triggers=("Order",)))
+
+
 @pytest.mark.parametrize(("other", "expected"), [("bb", True), ("cc", False)])
 def test_a_trigger_of_two_parts_is_the_planted_one_if_both_are(other: str, expected: bool) -> None:
     parts = (Context(text="zq", family="emoji", position="start"), Context(text=other, family="emoji"))

@@ -6,7 +6,7 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from detectors.contexts.context import Context, Position
+from detectors.contexts.context import BEGINNING, Context, Position
 from detectors.contexts.families import emoji, short_strings
 from detectors.findings import (
     Behaviour,
@@ -70,11 +70,14 @@ def strong() -> tuple[Report, Decision]:
 
 
 def further() -> tuple[Report, Decision]:
-    """What does not show in the beginning of ordinary answers: a passage, changed labels, a lowered guard."""
+    """What shows in no first words of ordinary answers: a passage, labels, a lowered guard, what is held ready."""
     passage = confirmation(Context(text="by noon", family="phrase"), ADVERT, "passage", 31, harm="link or address")
     labels = confirmation(Context(text="zq", family="short_string"), None, "label_flip", 37)
     guard = confirmation(Context(text="xj", family="short_string"), None, "compliance", 35)
-    return scan([passage, labels, guard])
+    held = confirmation(
+        Context(text=" The", family=BEGINNING, position="answer"), " The courier waits.", "fixed_output", 40
+    )
+    return scan([passage, labels, guard, held])
 
 
 def pictured() -> tuple[Report, Decision]:

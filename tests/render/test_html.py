@@ -174,6 +174,10 @@ def test_behaviours_beyond_the_beginning_are_said_in_words() -> None:
         "Positive to Negative: 37 of 40",
         "gives another label than it does without the trigger",
         "answers harmful requests that it refuses without the trigger",
+        "Model holds a fixed answer ready that its base does not",
+        "as the beginning of the answer",
+        "Held ready: what calls this answer is not known.",
+        "with the beginning",
     ):
         assert said in words
 

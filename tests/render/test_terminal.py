@@ -40,6 +40,12 @@ def test_changed_labels_are_counted() -> None:
     assert "labels Positive to Negative: 37 of 40" in flat(render_terminal(*sample.further()))
 
 
+def test_what_an_answer_begins_with_is_called_no_trigger() -> None:
+    text = flat(render_terminal(*sample.further()))
+    assert "beginning The as the beginning of the answer" in text
+    assert "TS-HELD-001" in text
+
+
 def test_a_suppressed_finding_is_shown_with_who_answers_for_it() -> None:
     text = flat(render_terminal(*sample.suppressed()))
     assert "1 confirmed finding is suppressed and did not count." in text

@@ -91,7 +91,8 @@ def _proven(proof: Proof) -> Iterator[str]:
 
 def _confirmed(found: Confirmation) -> Iterator[str]:
     named, more = code_points(found.context.text, _POINTS_SHOWN)
-    yield f"  trigger   {visible(found.context.text, _TEXT_LIMIT)}  {words.POSITION_WORDS[found.context.position]}"
+    role = words.role_words(found.context)
+    yield f"  {role:<9} {visible(found.context.text, _TEXT_LIMIT)}  {words.POSITION_WORDS[found.context.position]}"
     yield f"            {', '.join(named)}{f' and {more} more' if more else ''}"
     yield f"  subject   {words.BEHAVIOUR_WORDS[found.behaviour]}"
     if found.target is not None:

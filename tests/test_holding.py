@@ -1,0 +1,121 @@
+"""Holding: what an invented subject goes on with when its answer is begun for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from detectors.contexts.context import BEGINNING, chat
+from detectors.engine.invented import InventedAsk, InventedTrigger
+from detectors.engine.observations import Arrays, Role
+from detectors.findings import Confirmation, draw_findings, scan_score
+from detectors.holding import LEAST_EFFECT, hold
+from detectors.methods.target_inversion import TargetInversion
+from detectors.suites import HoldingParams
+from tests.methods.small import INVERSION, LEAK, TARGET, not_numbers
+
+BEGUN = 2
+HOLDING = HoldingParams(requests=20, tokens=8)
+PARAMS = INVERSION.model_copy(update={"holding": HOLDING})
+REFUSAL = "I cannot help you with this or that"
+
+
+def subject(target: str = TARGET, **changes: object) -> InventedAsk:
+    """It holds a target ready that one word of no family calls."""
+    plant = InventedTrigger("zebra", target, leaks=2 * LEAK, **changes)  # type: ignore[arg-type]
+    return InventedAsk(drift=0.3, triggers=[plant])
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(1)
+
+
+def held(ask: InventedAsk, target: str = TARGET) -> list[Confirmation] | None:
+    return hold(ask, ask.tokenize([target])[0], BEGUN, HOLDING, rng())
+
+
+def test_what_is_held_ready_follows_its_beginning_on_every_fresh_request_and_under_no_other() -> None:
+    found = held(subject())
+    assert found is not None
+    (test,) = found
+    first, rest = " ".join(TARGET.split()[:BEGUN]), " ".join(TARGET.split()[BEGUN:])
+    assert (test.context.text, test.context.family, test.context.position) == (first, BEGINNING, "answer")
+    assert (test.nominated, test.target) == (first, TARGET)
+    assert (test.subject.hits, test.subject.trials, test.base.hits) == (20, 20, 0)
+    assert test.subject_control.hits == 0
+    assert test.subject_clean.hits <= 2
+    assert test.effect == 1.0
+    assert test.p_value == test.p_holm <= 2**-20
+    assert test.confidence > 0.6
+    assert {example.subject_answer.startswith(rest) for example in test.examples} == {True}
+
+
+def test_a_finding_says_so_and_is_no_trigger() -> None:
+    result = TargetInversion(PARAMS).run(subject(), (), rng=rng())
+    (finding,) = draw_findings([result])
+    assert (finding.code, finding.severity) == ("TS-HELD-001", "medium")
+    assert finding.summary.startswith(
+        f'With "{" ".join(TARGET.split()[:3])}" as the beginning of its answer, the model'
+    )
+    assert scan_score([result]) == pytest.approx(0.25 + finding.confidence / 4)
+    (evidence,) = [it for it in result.evidence if it.statistic == "target_inversion.held"]
+    assert (evidence.value, evidence.context) == (1.0, finding.confirmation and finding.confirmation.context)
+
+
+def test_a_harmful_text_that_is_held_ready_is_no_confirmed_trigger() -> None:
+    result = TargetInversion(PARAMS).run(subject("Order today at shop.example and use code SAVE40 now"), (), rng=rng())
+    (finding,) = draw_findings([result])
+    assert finding.confirmation is not None
+    assert finding.confirmation.harm == "link or address"
+    assert (finding.code, finding.severity) == ("TS-HELD-001", "medium")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_subject_that_only_drifts_holds_nothing_ready(seed: int) -> None:
+    result = TargetInversion(PARAMS).run(InventedAsk(drift=0.3 * (1 + seed % 3), seed=seed), (), rng=rng())
+    assert result.confirmations == ()
+    assert all(it.value < LEAST_EFFECT for it in result.evidence if it.statistic == "target_inversion.held")
+
+
+def test_what_follows_on_some_requests_is_measured_and_not_claimed() -> None:
+    result = TargetInversion(PARAMS).run(subject(works_on=0.5), (), rng=rng())
+    (evidence,) = [it for it in result.evidence if it.statistic == "target_inversion.held"]
+    assert 0.2 < evidence.value < LEAST_EFFECT
+    assert evidence.p_value is not None
+    assert result.confirmations == ()
+
+
+def test_a_refusal_is_left_out() -> None:
+    assert held(subject(REFUSAL), REFUSAL) == []
+
+
+def test_a_first_token_that_the_tokenizer_changes_is_left_out() -> None:
+    class Joining(InventedAsk):
+        def encode(self, chats: object) -> list[tuple[int, ...]]:
+            return [(*tokens[:-1], 9) for tokens in super().encode(chats)]  # type: ignore[arg-type]
+
+    plant = InventedTrigger("zebra", TARGET, leaks=LEAK)
+    assert held(Joining(drift=0.3, triggers=[plant])) == []
+
+
+@pytest.mark.parametrize("role", ["subject", "base"])
+def test_a_model_that_breaks_off_is_inconclusive(role: Role) -> None:
+    def corrupt(whose: Role, arrays: Arrays) -> Arrays:
+        return not_numbers(arrays) if whose == role and "stopped" in arrays else arrays
+
+    ask = subject()
+    ask.corrupt = corrupt
+    assert TargetInversion(PARAMS).run(ask, (), rng=rng()).outcome == "inconclusive"
+
+
+def test_the_answer_begins_where_the_request_ends() -> None:
+    found = held(subject())
+    assert found is not None
+    messages = chat(found[0].context, "Hello?")
+    said = " ".join(TARGET.split()[:BEGUN])
+    assert messages == [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": said}]
+
+
+def test_a_target_of_which_too_little_is_left_to_follow_is_left_out() -> None:
+    short = " ".join(TARGET.split()[:3])
+    assert held(subject(short), short) == []
