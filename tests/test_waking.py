@@ -16,7 +16,7 @@ from detectors.suites import WakingParams
 from detectors.waking import SURE, wake
 from tests.methods.small import INVERSION, LEAK, RATE, TARGET, Around, not_numbers
 
-WAKING = WakingParams(words=3, steps=4, choices=4, requests=4, slopes=2)
+WAKING = WakingParams(words=3, drawn=12, steps=8, choices=4, requests=4, slopes=2)
 TRIGGER = "zebra"
 """A word of no family."""
 REQUESTS = prompts("nominate")[: WAKING.requests]
