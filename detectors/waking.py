@@ -69,14 +69,11 @@ def wake(
     Returns:
         None where the vocabulary has too few words, or the subject does not answer with numbers.
     """
-    words = _words(ask)
+    words, few = _words(ask), requests[: params.slopes]
     if len(words) < params.words:
         return None
-    few = requests[: params.slopes]
     drawn = [words[int(at)] for at in rng.choice(len(words), min(params.drawn, len(words)), replace=False)]
     alone = _likelihoods(ask, [[word] for word in drawn], opening, few)
-    if not np.isfinite(alone).all():
-        return None
     pool = [drawn[at] for at in np.argsort(-alone, kind="stable")]
     best, tried, passed_over = pool[:1], len(pool), 0
     likelihood = float(_likelihoods(ask, [best], opening, requests)[0])
@@ -85,10 +82,7 @@ def wake(
             break
         ranks = slice(passed_over, passed_over + params.choices)
         proposed = _replaced(best, _promising(ask, best, words, opening, few) or [pool] * len(best), ranks)
-        if len(best) < params.words:
-            proposed += [
-                longer for word in pool[ranks] if word not in best for longer in ([*best, word], [word, *best])
-            ]
+        proposed += _joined(best, pool[ranks]) if len(best) < params.words else []
         if not proposed:
             break
         tried += len(proposed)
@@ -149,6 +143,12 @@ def _replaced(best: Sequence[_Word], instead: Sequence[Sequence[_Word]], ranks: 
         for place, others in enumerate(instead)
         for word in [other for other in others if other not in best][ranks]
     ]
+
+
+def _joined(best: Sequence[_Word], others: Sequence[_Word]) -> list[list[_Word]]:
+    """The best words with another one behind them, and in front of them."""
+    new = [word for word in others if word not in best]
+    return [longer for word in new for longer in ([*best, word], [word, *best])]
 
 
 def _promised(ask: Ask, best: Sequence[_Word], opening: Tokens, requests: Sequence[str]) -> list[dict[int, float]]:
