@@ -41,7 +41,7 @@ SHORTEST = 3
 """Tokens after the first, the end of the answer among them, that a target needs: fewer have too noisy an advantage."""
 ALIKE = 4
 """Beginnings that share a run of so many tokens lead into the same text."""
-AWAKE = 0.05
+AWAKE = 0.2
 """A target that the subject says by itself on a larger share of prompts is not dormant."""
 COLUMNS = ("target", "advantage", "certainty", "least_certainty", "said", "dormant", "context", "family", "steering")
 
