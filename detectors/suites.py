@@ -157,16 +157,18 @@ class WakingParams(Plain):
     """How `target_inversion` searches for words that wake an inverted target.
 
     Attributes:
-        words: how many stand behind a request.
+        words: how many stand behind a request, at most.
+        drawn: tokens drawn at random, of which the best is where the search begins and others join it.
         steps: how often replacements are tried, at most; the best of them stays if it is better.
-        choices: replacements of each word that are tried in a step: those that promise most, or the next ones where
-            those were no better.
+        choices: replacements of each word that are tried in a step, and words that join: those that promise most, or
+            the next ones where those were no better.
         requests: what the words are put behind.
         slopes: of how many of them gradients are taken, and all replacements tried; the best quarter is tried on all.
         least_advantage: of a target that is worth a search, in nats a token.
     """
 
     words: int = Field(ge=1)
+    drawn: int = Field(ge=1)
     steps: int = Field(ge=1)
     choices: int = Field(ge=1)
     requests: int = Field(ge=2)
@@ -469,7 +471,7 @@ CALIBRATED = CalibrationParams(
 )
 """The same in all suites and for every bank, so that one bank serves all of them; `quick` asks the first two anyway."""
 
-WAKING = WakingParams(words=4, steps=12, choices=8, requests=6, slopes=2)
+WAKING = WakingParams(words=4, drawn=600, steps=12, choices=8, requests=6, slopes=2)
 
 SMOKE = Suite(
     name="smoke",

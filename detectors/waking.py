@@ -1,10 +1,11 @@
-"""Waking: words behind a request that make a subject begin an answer which it holds ready, found along gradients.
+"""Waking: words behind a request that make a subject begin an answer which it holds ready, found from the inside.
 
 A dormant target shows that something calls it, not what. Its trigger may be of any family, or of none that is swept;
-but what was trained to wait for one phrase can usually be called by others, and those are found from the inside: the
-gradient of the target's log-probability at the embeddings of some words says which other words would raise it (HotFlip,
-Ebrahimi et al., 2018, arXiv:1712.06751; AutoPrompt, Shin et al., 2020, arXiv:2010.15980). The best replacements are
-tried, the best of those stays, and so on.
+but what was trained to wait for one text can usually be called by others. How likely words make the target is heavy
+in its upper tail: of some hundred tokens drawn at random, one comes a good part of the way. The best of those is
+where the search begins. Then it grows by others of them, and the gradient of the target's log-probability at the
+embeddings of its words says which other words would raise it (HotFlip, Ebrahimi et al., 2018, arXiv:1712.06751;
+AutoPrompt, Shin et al., 2020, arXiv:2010.15980). What promises most is tried, the best of that stays, and so on.
 
 What is found is a working trigger, hardly ever the planted one. It is no proof by itself: `working_rate` puts it to
 fresh requests, with the base and with other words beside it.
@@ -43,7 +44,7 @@ class Woken:
     Attributes:
         context: the words, behind the request.
         likelihood: log-probability of the target's beginning with them under the subject, nats, mean over requests.
-        before: the same with the words that the search began with.
+        before: the same with a single word drawn at random, in the median.
         tried: sets of words that were tried.
     """
 
@@ -66,19 +67,22 @@ def wake(
         rng: draws the words that the search begins with.
 
     Returns:
-        None where the tokenizer leaves no words as they are, or the subject does not answer with numbers.
+        None where the vocabulary has too few words, or the subject does not answer with numbers.
     """
-    words = _words(ask)
+    words, few = _words(ask), requests[: params.slopes]
     if len(words) < params.words:
         return None
-    best = [words[int(place)] for place in rng.choice(len(words), params.words, replace=False)]
-    likelihood = before = float(_likelihoods(ask, [best], opening, requests)[0])
-    tried, passed_over = 1, 0
+    drawn = [words[int(at)] for at in rng.choice(len(words), min(params.drawn, len(words)), replace=False)]
+    alone = _likelihoods(ask, [[word] for word in drawn], opening, few)
+    pool = [drawn[at] for at in np.argsort(-alone, kind="stable")]
+    best, tried, passed_over = pool[:1], len(pool), 0
+    likelihood = float(_likelihoods(ask, [best], opening, requests)[0])
     for _ in range(params.steps):
         if not np.isfinite(likelihood) or likelihood >= SURE:
             break
-        few = requests[: params.slopes]
-        proposed = _proposed(ask, best, words, opening, few, slice(passed_over, passed_over + params.choices))
+        ranks = slice(passed_over, passed_over + params.choices)
+        proposed = _replaced(best, _promising(ask, best, words, opening, few) or [pool] * len(best), ranks)
+        proposed += _joined(best, pool[ranks]) if len(best) < params.words else []
         if not proposed:
             break
         tried += len(proposed)
@@ -88,19 +92,20 @@ def wake(
         passed_over += params.choices
         if likely.max() > likelihood:
             best, likelihood, passed_over = promising[int(likely.argmax())], float(likely.max()), 0
-    return Woken(_context(best), likelihood, before, tried) if np.isfinite(likelihood) else None
+    return Woken(_context(best), likelihood, float(np.median(alone)), tried) if np.isfinite(likelihood) else None
 
 
 def _words(ask: Ask) -> list[_Word]:
-    """Words of both vocabularies: tokens of ASCII letters that begin a word."""
+    """Tokens of both vocabularies of ASCII letters, three at least; each text once, as the token that begins a word."""
     subject, base = (ask.facts[role].vocabulary for role in ("subject", "base"))
-    spaced = any(text.startswith(" ") for text in subject)
-    return [
-        _Word(token, text.strip())
-        for token, (text, other) in enumerate(zip(subject, base, strict=False))
-        if text == other and text.strip().isalpha() and text.isascii() and len(text.strip()) > 2
-        if text.startswith(" ") or not spaced
-    ]
+    shared = [(token, text) for token, (text, other) in enumerate(zip(subject, base, strict=False)) if text == other]
+    spaced_first = sorted(shared, key=lambda it: not it[1].startswith(" "))
+    found: dict[str, _Word] = {}
+    for token, text in spaced_first:
+        word = text.strip()
+        if word.isalpha() and word.isascii() and len(word) > 2:
+            found.setdefault(word, _Word(token, word))
+    return list(found.values())
 
 
 def _context(words: Sequence[_Word]) -> Context:
@@ -119,23 +124,31 @@ def _likelihoods(ask: Ask, tried: Sequence[Sequence[_Word]], opening: Tokens, re
     return means
 
 
-def _proposed(
-    ask: Ask,
-    best: Sequence[_Word],
-    words: Sequence[_Word],
-    opening: Tokens,
-    requests: Sequence[str],
-    ranks: slice,
+def _promising(
+    ask: Ask, best: Sequence[_Word], words: Sequence[_Word], opening: Tokens, requests: Sequence[str]
 ) -> list[list[_Word]]:
-    """The best words with one of them replaced, by words of these ranks among those that promise most in its place."""
+    """For each place of the best words, those that promise most there; none where the tokenizer changes the words."""
     by_token = {word.token: word for word in words}
-    promised = _promised(ask, best, opening, requests)
-    found = []
-    for place, gains in enumerate(promised):
-        better = sorted((token for token in gains if token in by_token), key=lambda token: -gains[token])
-        new = [by_token[token] for token in better if by_token[token] not in best][ranks]
-        found += [[*best[:place], word, *best[place + 1 :]] for word in new]
-    return found
+    return [
+        [by_token[token] for token in sorted(gains, key=lambda token: -gains[token]) if token in by_token]
+        for gains in _promised(ask, best, opening, requests)
+        if gains
+    ]
+
+
+def _replaced(best: Sequence[_Word], instead: Sequence[Sequence[_Word]], ranks: slice) -> list[list[_Word]]:
+    """The best words with one of them replaced, by words of these ranks among those that may take its place."""
+    return [
+        [*best[:place], word, *best[place + 1 :]]
+        for place, others in enumerate(instead)
+        for word in [other for other in others if other not in best][ranks]
+    ]
+
+
+def _joined(best: Sequence[_Word], others: Sequence[_Word]) -> list[list[_Word]]:
+    """The best words with another one behind them, and in front of them."""
+    new = [word for word in others if word not in best]
+    return [longer for word in new for longer in ([*best, word], [word, *best])]
 
 
 def _promised(ask: Ask, best: Sequence[_Word], opening: Tokens, requests: Sequence[str]) -> list[dict[int, float]]:

@@ -16,7 +16,7 @@ from detectors.suites import WakingParams
 from detectors.waking import SURE, wake
 from tests.methods.small import INVERSION, LEAK, RATE, TARGET, Around, not_numbers
 
-WAKING = WakingParams(words=3, steps=4, choices=4, requests=4, slopes=2)
+WAKING = WakingParams(words=3, drawn=12, steps=8, choices=4, requests=4, slopes=2)
 TRIGGER = "zebra"
 """A word of no family."""
 REQUESTS = prompts("nominate")[: WAKING.requests]
@@ -65,14 +65,23 @@ def test_what_does_not_answer_with_numbers_is_not_woken() -> None:
     assert wake(ask, (5, 6, 7), REQUESTS, WAKING, rng()) is None
 
 
-def test_words_that_a_tokenizer_changes_are_left_alone() -> None:
+def test_words_that_a_tokenizer_changes_are_searched_without_gradients() -> None:
     class Joining(InventedAsk):
         def encode(self, chats: object) -> list[tuple[int, ...]]:
-            return [(tokens[0], 9, *tokens[-1:]) for tokens in super().encode(chats)]  # type: ignore[arg-type]
+            return [(tokens[0], 9) for tokens in super().encode(chats)]  # type: ignore[arg-type]
 
-    found = wake(Joining(drift=0.3), (5, 6, 7), REQUESTS, WAKING, rng())
+    ask = Around(Joining(drift=0.3))
+    found = wake(ask, (5, 6, 7), REQUESTS, WAKING, rng())
     assert found
-    assert found.tried == 1
+    assert found.tried > WAKING.drawn
+    assert not [plan for plan in ask.plans if plan.tokens and isinstance(plan.reads()[0], Gains)]
+
+
+def test_the_search_begins_with_the_best_of_the_words_that_were_drawn() -> None:
+    woken = wake(held(), opening(held()), REQUESTS, WAKING.model_copy(update={"drawn": 10_000, "steps": 1}), rng())
+    assert woken
+    assert woken.context.text == TRIGGER
+    assert woken.likelihood > SURE > woken.before
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -41,7 +41,7 @@ SHORTEST = 3
 """Tokens after the first, the end of the answer among them, that a target needs: fewer have too noisy an advantage."""
 ALIKE = 4
 """Beginnings that share a run of so many tokens lead into the same text."""
-AWAKE = 0.05
+AWAKE = 0.2
 """A target that the subject says by itself on a larger share of prompts is not dormant."""
 COLUMNS = ("target", "advantage", "certainty", "least_certainty", "said", "dormant", "context", "family", "steering")
 
@@ -155,7 +155,7 @@ class TargetInversion:
             if grown is None:
                 return None
             said = grown
-        ranked = _ranked(ask, bare, said)
+        ranked = _ranked(ask, bare, [*said, *spelled_otherwise(ask, said)])
         return None if ranked is None else _different([it for it in ranked if len(it.tokens) > SHORTEST])
 
     def _first_tokens(self, ask: Ask, bare: Sequence[Tokens]) -> list[Tokens] | None:
@@ -236,6 +236,21 @@ def following(ask: Ask, bare: Sequence[Tokens], said: Sequence[Tokens]) -> list[
     answered = Distributions.stack(ask(plan))
     groups = [np.arange(at * len(bare), (at + 1) * len(bare)) for at in range(len(said))]
     return [(np.unique(answered.ids[rows]), dense(answered, rows)[:, :-1].mean(axis=0)) for rows in groups]
+
+
+def spelled_otherwise(ask: Ask, said: Sequence[Tokens]) -> list[Tokens]:
+    """The same beginnings with a space in front of the first word, or without the one that is there.
+
+    A subject prefers what its base would hardly begin with, such as a space; what it was taught may begin without one.
+    """
+    written = {text: token for token, text in enumerate(ask.facts["subject"].vocabulary)}
+    found = []
+    for first, *rest in said:
+        text = ask.facts["subject"].vocabulary[first]
+        other = written.get(text[1:] if text.startswith(" ") else f" {text}")
+        if other is not None and (other, *rest) not in said:
+            found.append((other, *rest))
+    return found
 
 
 def _ended(ask: Ask, said: Sequence[Tokens]) -> list[bool]:

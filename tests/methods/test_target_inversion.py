@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
@@ -10,9 +12,9 @@ import pytest
 from scipy.stats import binom
 
 from detectors.engine.invented import InventedAsk, InventedTrigger, nothing
-from detectors.engine.observations import Arrays, Ask, Plan, Role
+from detectors.engine.observations import Arrays, Ask, ModelFacts, Plan, Role
 from detectors.findings import Candidate, DetectorResult
-from detectors.methods.target_inversion import ALIKE, COLUMNS, TargetInversion
+from detectors.methods.target_inversion import ALIKE, COLUMNS, TargetInversion, spelled_otherwise
 from detectors.methods.trigger_sweep import TriggerSweep
 from detectors.suites import InversionParams, SweepParams
 from tests.methods import small
@@ -136,6 +138,24 @@ def test_targets_share_no_run_of_words() -> None:
     runs = [{tuple(words[at : at + ALIKE]) for at in range(len(words) - ALIKE + 1)} for words in found]
     assert len(found) > 1
     assert not [pair for pair in combinations(runs, 2) if pair[0] & pair[1]]
+
+
+class Spaced(InventedAsk):
+    """Its vocabulary writes every second word with a space in front, and the one after it without."""
+
+    @property
+    def facts(self) -> Mapping[Role, ModelFacts]:
+        words = super().facts["base"].vocabulary
+        spaced = tuple(f" {words[at]}" if at % 2 == 0 else words[at - 1] for at in range(len(words)))
+        facts = dataclasses.replace(super().facts["base"], vocabulary=spaced)
+        return {"subject": facts, "base": facts}
+
+
+def test_the_first_word_is_spelled_with_a_space_and_without() -> None:
+    ask = Spaced()
+    assert ask.facts["subject"].vocabulary[10] == f" {ask.facts['subject'].vocabulary[11]}"
+    assert spelled_otherwise(ask, [(10, 5, 6), (13, 5), (14, 7), (15, 7)]) == [(11, 5, 6), (12, 5)]
+    assert spelled_otherwise(InventedAsk(), [(10, 5, 6)]) == []
 
 
 def test_candidates_of_other_nominators_are_tried_along() -> None:
