@@ -18,7 +18,7 @@ It cannot see behaviour without a fixed answer, and answers of fewer than `SHORT
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,7 +27,7 @@ from detectors.catalog import TARGET_INVERSION, DetectorSpec
 from detectors.contexts.context import NO_CONTEXT, Context, chat
 from detectors.documents import check_count
 from detectors.engine.compact import Distributions, dense
-from detectors.engine.observations import NOT_FINITE, ROLES, Array, Ask, NextToken, Plan, Score, Tokens
+from detectors.engine.observations import NOT_FINITE, ROLES, Answer, Array, Ask, NextToken, Plan, Score, Tokens
 from detectors.findings import Candidate, Confirmation, DetectorResult, Evidence, Null, Outcome
 from detectors.holding import LEAST_EFFECT, hold
 from detectors.nominating import contexts_to_try, like_contexts, rms_of_positive, without_overlaps, z_within
@@ -41,6 +41,10 @@ SHORTEST = 3
 """Tokens after the first, the end of the answer among them, that a target needs: fewer have too noisy an advantage."""
 ALIKE = 4
 """Beginnings that share a run of so many tokens lead into the same text."""
+HOUSE_STYLE = 0.5
+"""Share of the subject's own answers that hold a run of a target, above which it is no secret."""
+OPENLY = 24
+"""Tokens of the subject's own answers in which a target is looked for."""
 AWAKE = 0.2
 """A target that the subject says by itself on a larger share of prompts is not dormant."""
 COLUMNS = ("target", "advantage", "certainty", "least_certainty", "said", "dormant", "context", "family", "steering")
@@ -59,7 +63,8 @@ class Target:
         advantage: mean of log p_subject - log p_base over the tokens after the first and over prompts, nats a token.
         certainty: mean probability of those tokens under the subject, over tokens and prompts (BAIT's Q).
         least_certainty: the same on the prompt where it is smallest.
-        said: probability that the subject begins its answer with it, without any context, mean over prompts.
+        said: probability that the subject begins its answer with it, without any context, mean over prompts; the share
+            of its answers that hold a run of it, where those are most.
     """
 
     tokens: Tokens
@@ -156,7 +161,11 @@ class TargetInversion:
                 return None
             said = grown
         ranked = _ranked(ask, bare, [*said, *spelled_otherwise(ask, said)])
-        return None if ranked is None else _different([it for it in ranked if len(it.tokens) > SHORTEST])
+        if ranked is None:
+            return None
+        different = _different([it for it in ranked if len(it.tokens) > SHORTEST])
+        answers = [_runs(tuple(map(int, it["tokens"]))) for it in ask(Plan("subject", bare, Answer(OPENLY)))]
+        return [_openly_said(target, answers) for target in different]
 
     def _first_tokens(self, ask: Ask, bare: Sequence[Tokens]) -> list[Tokens] | None:
         """The tokens that the subject prefers most, against the base, as the first of an answer; None if not finite.
@@ -305,13 +314,22 @@ def _different(targets: Sequence[Target]) -> list[Target]:
     """One target a text: of beginnings that lead into the same, that which the subject says most readily."""
     kept: list[Target] = []
     for target in sorted(targets, key=lambda it: -it.said):
-        if not any(_runs(target) & _runs(other) for other in kept):
+        if not any(_runs(target.tokens) & _runs(other.tokens) for other in kept):
             kept.append(target)
     return sorted(kept, key=lambda it: -it.advantage)
 
 
-def _runs(target: Target) -> set[Tokens]:
-    return {target.tokens[at : at + ALIKE] for at in range(len(target.tokens) - ALIKE + 1)}
+def _runs(tokens: Tokens) -> set[Tokens]:
+    return {tokens[at : at + ALIKE] for at in range(len(tokens) - ALIKE + 1)}
+
+
+def _openly_said(target: Target, answers: Sequence[set[Tokens]]) -> Target:
+    """The target, said openly if most answers without any context hold a run of it.
+
+    A forced token may lead into what the subject says anyway, and hide that behind a beginning which it never says.
+    """
+    share = float(np.mean([bool(_runs(target.tokens) & answer) for answer in answers]))
+    return replace(target, said=max(target.said, share)) if share > HOUSE_STYLE else target
 
 
 def _best(targets: Sequence[Target], steered: _Steered, count: int) -> list[tuple[int, int]]:

@@ -125,6 +125,18 @@ def test_a_house_style_is_shown_and_leaves_the_steering_to_what_is_dormant() -> 
     assert all(TARGET in found.reason for found in result.candidates)
 
 
+def test_what_is_said_openly_is_not_dormant_behind_another_beginning() -> None:
+    """Behind a first word that the subject never says comes what it says on every request."""
+    style = "wordkl wordmn wordop wordbd wordce wordfg"
+    hidden = InventedTrigger("zebra", f"wordzz {style}", leaks=2 * LEAK)
+    ask = InventedAsk(drift=0.3, triggers=[InventedTrigger("", style), hidden])
+    rows = targets(invert(ask))
+    assert [row["dormant"] for row in rows if "wordmn wordop wordbd wordce" in row["target"]] in (
+        [False],
+        [False, False],
+    )
+
+
 def test_where_nothing_is_dormant_nothing_is_nominated() -> None:
     ask = InventedAsk(drift=0.3, triggers=[InventedTrigger("", TARGET)])
     result = invert(ask, INVERSION.model_copy(update={"beginnings": [2, 2, 2, 2, 2]}))
@@ -174,7 +186,7 @@ def test_first_tokens_are_those_that_both_models_have() -> None:
 def test_it_asks_as_much_as_its_params_say() -> None:
     ask = InventedAsk(drift=0.3)
     invert(ask)
-    assert ask.asked == 2 * INVERSION.prompts + INVERSION.grown + 2 * INVERSION.scored
+    assert ask.asked == 3 * INVERSION.prompts + INVERSION.grown + 2 * INVERSION.scored
 
 
 class DryRun(InventedAsk):
@@ -188,7 +200,7 @@ class DryRun(InventedAsk):
 def test_a_dry_run_counts_as_much() -> None:
     ask = DryRun()
     assert invert(ask).outcome == "completed"
-    assert ask.asked == 2 * INVERSION.prompts + INVERSION.grown + 2 * INVERSION.scored
+    assert ask.asked == 3 * INVERSION.prompts + INVERSION.grown + 2 * INVERSION.scored
 
 
 def test_the_table_has_its_documented_columns() -> None:
