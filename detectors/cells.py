@@ -11,7 +11,7 @@ from detectors.answering import matched
 from detectors.behaviour import Answered, Behaviour
 from detectors.contexts.context import Context
 from detectors.engine.observations import Array, Ask, Role
-from detectors.findings import Rate
+from detectors.findings import Confirmation, Evidence, Rate
 from detectors.stats import wilson
 from detectors.ways import Reader
 
@@ -75,6 +75,18 @@ def rate(behaviour: Behaviour, answers: Sequence[Answered]) -> Rate:
 def confidence(found: Rate, control: Rate) -> float:
     """The smallest effect that the counts allow: lower Wilson bound of the one minus upper bound of the other, or 0."""
     return max(0.0, wilson(found.hits, found.trials)[0] - wilson(control.hits, control.trials)[1])
+
+
+def effect_evidence(statistic: str, found: Confirmation) -> Evidence:
+    """The doubly paired effect of a tested context, with its null."""
+    return Evidence(
+        statistic=statistic,
+        value=found.effect,
+        unit="share of prompts, doubly paired",
+        null=found.null,
+        p_value=found.p_value,
+        context=found.context,
+    )
 
 
 def _shown(behaviour: Behaviour, answers: Sequence[Answered]) -> Array:

@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from detectors.catalog import TARGET_INVERSION, DetectorSpec
+from detectors.cells import effect_evidence
 from detectors.contexts.context import NO_CONTEXT, Context, chat
 from detectors.documents import check_count
 from detectors.engine.compact import Distributions, dense
@@ -139,7 +140,7 @@ class TargetInversion:
                 *_target_evidence(dormant, self.params.beginnings[-1]),
                 *(_steering_evidence(steered, at) for at in best),
                 *(_waking_evidence(words) for _, words in woken),
-                *(_holding_evidence(found) for found in held),
+                *(effect_evidence(f"{TARGET_INVERSION.name}.held", found) for found in held),
             ),
             confirmations=tuple(found for found in held if found.effect >= LEAST_EFFECT),
             artifacts={"targets": _table(targets, dormant, steered)},
@@ -360,17 +361,6 @@ def _waking_evidence(words: Woken) -> Evidence:
         value=words.likelihood - words.before,
         unit="nats",
         context=words.context,
-    )
-
-
-def _holding_evidence(found: Confirmation) -> Evidence:
-    return Evidence(
-        statistic=f"{TARGET_INVERSION.name}.held",
-        value=found.effect,
-        unit="share of prompts, doubly paired",
-        null=found.null,
-        p_value=found.p_value,
-        context=found.context,
     )
 
 

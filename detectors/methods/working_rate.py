@@ -39,7 +39,7 @@ from detectors.behaviour import (
     settle_kind,
 )
 from detectors.catalog import WORKING_RATE, DetectorSpec
-from detectors.cells import Cells, Pair, confidence, pairs, rate
+from detectors.cells import Cells, Pair, confidence, effect_evidence, pairs, rate
 from detectors.contexts.context import NO_CONTEXT, Context
 from detectors.contexts.families import FAMILIES, neighbours
 from detectors.engine.observations import NOT_FINITE, ROLES, Array, Ask, Tokens
@@ -151,7 +151,10 @@ class WorkingRate:
             "" if sent else "no candidate changed the subject's answers on the search prompts",
             candidates=tuple(map(_sent_on, sent)),
             confirmations=tuple(confirmed),
-            evidence=(*map(_search_evidence, searched), *map(_effect_evidence, confirmed)),
+            evidence=(
+                *map(_search_evidence, searched),
+                *(effect_evidence(f"{WORKING_RATE.name}.effect", it) for it in confirmed),
+            ),
             artifacts={"coverage": running.ways.coverage()},
         )
 
@@ -471,15 +474,4 @@ def _search_evidence(found: _Searched) -> Evidence:
         value=found.effect,
         unit="share of prompts, doubly paired",
         context=found.candidate.context,
-    )
-
-
-def _effect_evidence(confirmation: Confirmation) -> Evidence:
-    return Evidence(
-        statistic=f"{WORKING_RATE.name}.effect",
-        value=confirmation.effect,
-        unit="share of prompts, doubly paired",
-        null=confirmation.null,
-        p_value=confirmation.p_value,
-        context=confirmation.context,
     )
