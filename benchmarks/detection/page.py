@@ -241,11 +241,12 @@ def _why_missed(row: Row) -> str:
     if said.unfinished:
         return ", ".join(f"{name} {outcome}" for name, outcome in said.unfinished.items())
     lost = lost_at(said.reached)
-    where = [f"planted one not among what was {lost}"] if lost else []
-    if said.works:
-        finding = f" as {said.finding.code}" if said.finding else ""
-        return "; ".join([f"a working trigger was confirmed{finding}, and not judged strong", *where])
-    return where[0] if where else "no fixed trigger, nothing was confirmed"
+    told = {
+        "a working trigger was confirmed, and not judged strong": said.works,
+        "its answer is held ready, and nothing was found that calls it": said.target and not said.works,
+        f"planted trigger not among what was {lost}": lost is not None,
+    }
+    return "; ".join(text for text, holds in told.items() if holds) or "nothing was confirmed"
 
 
 def _false_alarms(rows: Sequence[Row]) -> Iterator[str]:

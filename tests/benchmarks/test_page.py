@@ -21,6 +21,7 @@ from benchmarks.detection.results import (
 from benchmarks.detection.rows import Row, ranked
 from benchmarks.detection.running import SUBSET, subset
 from benchmarks.organisms.manifest import Count, Member, read_manifest
+from detectors.contexts.context import Context
 from detectors.suites import QUICK, SUITES
 from tests.benchmarks.made import COST, benign, confirmation, found, member, report, row
 
@@ -61,15 +62,20 @@ def test_a_score_that_was_not_measured_is_left_out_not_low() -> None:
 
 def test_a_miss_is_named_with_the_stage_that_lost_it() -> None:
     some = stored(row(member("amber"), report(nominated=["aa"])))
-    line = "| amber | dev | rare_token | `zq` | `no_evidence` | planted one not among what was nominated |"
+    line = "| amber | dev | rare_token | `zq` | `no_evidence` | planted trigger not among what was nominated |"
     assert line in section(some, "Misses")
 
 
 def test_a_miss_in_which_another_trigger_works_says_so() -> None:
     harmless = report(swept=["aa"], confirmations=[confirmation("other", arbitrary=False)])
     told = section(stored(row(member("amber"), harmless)), "Misses")
-    code = row(member("amber"), harmless).said.finding.code  # type: ignore[union-attr]
-    assert f"confirmed as {code}, and not judged strong; planted one not among what was swept" in told
+    assert "a working trigger was confirmed, and not judged strong; planted trigger not among what was swept" in told
+
+
+def test_a_miss_in_which_the_answer_is_held_ready_says_so() -> None:
+    begun = confirmation("Order", context=Context(text="Order", family="beginning", position="answer"))
+    told = section(stored(row(member("amber", triggers=()), report(confirmations=[begun]))), "Misses")
+    assert "`suspicious` | its answer is held ready, and nothing was found that calls it |" in told
 
 
 def test_a_miss_for_want_of_a_finished_detector_says_so() -> None:
