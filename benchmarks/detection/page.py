@@ -205,8 +205,9 @@ def _costs(rows: Sequence[Row]) -> Iterator[str]:
     yield from (
         "### Cost",
         "",
-        f"Median of a member when it was first observed: {seconds:.0f} s, {tokens:,.0f} tokens, "
-        f"{peak / 2**30:.2f} GiB in the largest process.",
+        f"Median over members, of the dearest scan of each: {seconds:.0f} s, {tokens:,.0f} tokens, "
+        f"{peak / 2**30:.2f} GiB in the largest process. A scan is cheaper where an earlier one, of this code or "
+        "another, has left observations; seconds are those of the machine as it was, with whatever else ran on it.",
         "",
     )
 

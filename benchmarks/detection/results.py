@@ -205,11 +205,12 @@ def results_dir(cache_dir: Path) -> Path:
 def keep_result(result: Result, directory: Path = STORED) -> Result:
     """Replaces what is stored of this member by this suite; returns what is stored now.
 
-    Its cost is that of the dearest scan: one of the same suite that found its observations in the store cost nothing.
+    Its cost is that of the dearest scan of them all: one that found its observations in the store cost nearly nothing,
+    and a suite that changed a little finds most of them.
     """
 
     def dearest(before: Result | None) -> Result:
-        known = [before.cost] if before and before.suite_digest == result.suite_digest else []
+        known = [before.cost] if before else []
         return result.model_copy(update={"cost": max([result.cost, *known], key=lambda cost: cost.tokens)})
 
     return _replace(directory / f"{result.suite}.jsonl", Result, result.member, dearest, lambda it: it.member)

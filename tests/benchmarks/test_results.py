@@ -63,7 +63,7 @@ def test_scoring_again_from_the_store_keeps_the_cost_of_observing(tmp_path: Path
     assert again.cost.tokens == 500
     assert keep_result(result("other", tokens=7), tmp_path).cost.tokens == 7
     changed = result(tokens=1).model_copy(update={"suite_digest": "6" * 64})
-    assert keep_result(changed, tmp_path).cost.tokens == 1
+    assert keep_result(changed, tmp_path).cost.tokens == 500
 
 
 def test_peers_are_read_by_name_and_version(tmp_path: Path) -> None:
