@@ -1,15 +1,16 @@
-"""Recall and cost of the vocabulary sweep: where does a planted token stand after each stage, and what did that take?
+"""Recall and cost of the vocabulary sweep: where does a planted token stand after each look, and what did that take?
 
-    python -m benchmarks.vocabulary [NAME ...] [--suite SUITE] [--groups N | --sizes]
+    python -m benchmarks.vocabulary [NAME ...] [--suite SUITE] [--tokens N | --sizes]
 
 Members are those named, or all of the zoo's train and dev splits that are here and have one trigger that works at the
-end. Of a trigger of several tokens the best placed one that is tried counts. Each member gets the sweep of the suite,
-stage by stage; where the planted token is lost in stage one, the later ranks are those that it would have had. The time
-is set beside eight plain forwards of whole requests for every token, measured on a sample in the same run.
+end or at the start. Of a trigger of several tokens the best placed one that is tried counts. Each member gets the sweep
+of the suite, look by look; where the planted token is lost in the first, the later rank is that which it would have
+had. The time is set beside eight plain forwards of whole requests for every token, measured on a sample in the same
+run.
 
-`--groups` takes so many groups, evenly spread, and that of the planted token, and goes on with the same shares of them.
-`--sizes` instead puts the planted token into groups of several sizes, among `SAMPLE` others of that size, and prints
-how often it is among the share that stage two splits, over choices of two and of three prompts.
+`--tokens` takes so many tokens, evenly spread, and the planted ones, and looks again at the same share of them.
+`--sizes` instead puts the planted token at the beginning, in the middle and at the end of a group of tokens, among
+`SAMPLE` other groups of that size, and prints its rank by one prompt: what group testing (Dorfman, 1943) would find.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -29,16 +29,15 @@ from app.core.stores.observations import SqliteStore
 from benchmarks.detection.running import STORE_CAP_BYTES
 from benchmarks.organisms.base import BASES, prepare_base
 from benchmarks.organisms.manifest import Member, read_manifest
-from benchmarks.stage_recall import rank_of_first
 from benchmarks.throughput import best_of, plain_forwards
-from detectors.contexts.context import Context, chat
+from detectors.contexts.context import Context, Position, chat
 from detectors.engine.loading import load_model
 from detectors.engine.observations import Arrays, Plan
-from detectors.methods.vocabulary_sweep import VocabularySweep, split
+from detectors.methods.vocabulary_sweep import VocabularySweep
 from detectors.prompts.sets import prompts
-from detectors.reading import Reading, observe
+from detectors.reading import Reading, observe, read_grid
 from detectors.suites import SUITES, VocabularyParams
-from detectors.vocabulary import ANCHOR, Entry, Group, Vocabulary
+from detectors.vocabulary import ANCHOR, FAMILY, Entry, Vocabulary
 from workers.machine import preferred_device, preferred_dtype
 from workers.observer import Observer
 from workers.scan import Pair, make_observer, open_pair
@@ -46,8 +45,8 @@ from workers.scan import Pair, make_observer, open_pair
 SPLITS = ("train", "dev")
 PLAIN_PROMPTS, PLAIN_TOKENS = 8, 16
 """Plain forwards a token, and how many tokens they are timed on."""
-SIZES, SAMPLE, SIZE_PROMPTS = (1, 8, 16, 24), 200, 4
-"""Group sizes, groups and prompts of `--sizes`."""
+SIZES, SAMPLE = (1, 4, 8, 16), 200
+"""Group sizes and groups of `--sizes`."""
 
 
 @dataclass
@@ -75,10 +74,8 @@ def main() -> None:
     parser.add_argument(
         "--suite", default="standard", choices=[it.name for it in SUITES.values() if it.vocabulary_sweep]
     )
-    parser.add_argument(
-        "--groups", type=int, metavar="N", help="only so many groups, and as large a share of later ones"
-    )
-    parser.add_argument("--sizes", action="store_true", help="recall of stage one by group size, on a sample")
+    parser.add_argument("--tokens", type=int, metavar="N", help="only so many tokens, the same share looked at again")
+    parser.add_argument("--sizes", action="store_true", help="rank in a group of tokens, by its size, on a sample")
     asked = parser.parse_args()
     params = SUITES[asked.suite].vocabulary_sweep
     assert params is not None  # noqa: S101  # the choices have some
@@ -86,15 +83,16 @@ def main() -> None:
     for member in chosen(asked.names, settings):
         with opened(member, settings) as (pair, timed):
             vocabulary = VocabularySweep(params).vocabulary(timed)
-            print(f"\n{member.name}: {vocabulary.tried} of {vocabulary.size} tokens, not {vocabulary.not_tried()}")
+            tried = len(vocabulary.entries)
+            print(f"\n{member.name}: {tried} of {vocabulary.size} tokens, not {vocabulary.not_tried()}")
             planted = planted_entries(timed, member, vocabulary)
             if not planted:
                 print(f"  no token of {member.triggers[0]!r} is tried")
             elif asked.sizes:
                 by_size(timed, vocabulary, planted[0], params)
             else:
-                vocabulary, params = sampled(vocabulary, planted, params, asked.groups or len(vocabulary.groups))
-                stages(timed, VocabularySweep(params), vocabulary, planted)
+                vocabulary, fewer = sampled(vocabulary, planted, params, asked.tokens or tried)
+                looks(timed, VocabularySweep(fewer), vocabulary, planted)
                 beside_plain(pair, timed, vocabulary, settings)
 
 
@@ -102,7 +100,8 @@ def chosen(names: Sequence[str], settings: Settings) -> Iterator[Member]:
     """Members to measure; none that is sealed."""
     members = read_manifest()
     for member in [members[name] for name in names] or members.values():
-        wanted = bool(names) or (member.role == "poisoned" and "end" in member.positions and len(member.triggers) == 1)
+        placed = {"start", "end"} & set(member.positions)
+        wanted = bool(names) or (member.role == "poisoned" and placed and len(member.triggers) == 1)
         if member.split in SPLITS and wanted and member.directory(settings.cache_dir).is_dir():
             yield member
 
@@ -127,47 +126,45 @@ def planted_entries(timed: Timed, member: Member, vocabulary: Vocabulary) -> lis
     """The entries of the tokens that the trigger has at the end of a request."""
     before, ids = timed.tokenize([ANCHOR, f"{ANCHOR} {member.triggers[0]}"])
     put = ids[len(before) :]
-    return [entry for group in vocabulary.groups for entry in group.members if entry.token in put]
+    return [entry for entry in vocabulary.entries if entry.token in put]
 
 
 def sampled(
     vocabulary: Vocabulary, planted: Sequence[Entry], params: VocabularyParams, count: int
 ) -> tuple[Vocabulary, VocabularyParams]:
-    """`count` groups, evenly spread, with those of planted tokens; and params that keep the same shares of them."""
-    groups = vocabulary.groups
-    spread = {groups[place] for place in np.linspace(0, len(groups) - 1, min(count, len(groups))).astype(int)}
-    taken = [group for group in groups if group in spread or set(planted) & set(group.members)]
-    share = len(taken) / len(groups)
-    kept = {name: max(1, round(share * getattr(params, name))) for name in ("kept_groups", "kept")}
-    return replace(vocabulary, groups=tuple(taken)), params.model_copy(update=kept)
+    """`count` tokens, evenly spread, with the planted ones; and params that look at the same share of them again."""
+    entries = vocabulary.entries
+    spread = {entries[place] for place in np.linspace(0, len(entries) - 1, min(count, len(entries))).astype(int)}
+    taken = (*planted, *(entry for entry in entries if entry in spread and entry not in planted))
+    kept = max(1, round(len(taken) / len(entries) * params.kept))
+    return replace(vocabulary, entries=taken), params.model_copy(update={"kept": kept})
 
 
-def stages(timed: Timed, sweep: VocabularySweep, vocabulary: Vocabulary, planted: Sequence[Entry]) -> None:
-    """Ranks of the best placed planted token after each stage, and seconds of both models until then."""
-    params = sweep.params
-    by_group = finite(sweep.read_groups(timed, vocabulary.groups))
-    ordered = [vocabulary.groups[place] for place in by_group.order()]
-    rank = min(at for at, group in enumerate(ordered, start=1) if set(planted) & set(group.members))
-    told("groups", rank, len(ordered), params.kept_groups, timed)
-    kept = ordered[: params.kept_groups] + ([] if rank <= params.kept_groups else [ordered[rank - 1]])
-    by_single = finite(sweep.read_singles(timed, [single.context for group in kept for single in split(group)]))
-    texts = {Group((entry,)).context.text for entry in planted}
-    ranks = [place for place, context in enumerate(by_single.best(len(by_single.contexts)), 1) if context.text in texts]
-    told("singles", min(ranks), len(by_single.contexts), params.kept, timed)
-    best = by_single.best(params.kept)
-    if min(ranks) > params.kept:
-        best.append(by_single.best(min(ranks))[-1])
-    last = finite(sweep.read_last(timed, best, vocabulary))
-    final = [place for place, context in enumerate(last.best(len(best)), 1) if context.text in texts]
-    told("last", min(final), len(best), params.nominated, timed)
-    print("  nominated: " + ", ".join(f"{it.text!r}" for it in last.best(params.nominated)))
+def looks(timed: Timed, sweep: VocabularySweep, vocabulary: Vocabulary, planted: Sequence[Entry]) -> None:
+    """Ranks of the best placed planted token in each look, and seconds of both models until then."""
+    texts = {entry.context.text for entry in planted}
+    for place in sweep.params.tokens:
+        first = finite(sweep.read_first(timed, vocabulary, place))
+        ordered = first.best(len(first.contexts))
+        rank = rank_of(texts, ordered)
+        told(f"{place}, first look", rank, len(ordered), sweep.params.kept, timed)
+        kept = ordered[: sweep.params.kept] + ([ordered[rank - 1]] if rank > sweep.params.kept else [])
+        again = finite(sweep.read_again(timed, kept, vocabulary, place))
+        best = again.best(len(kept))
+        told(f"{place}, second look", rank_of(texts, best), len(kept), sweep.params.nominated, timed)
+        print("  best: " + ", ".join(f"{it.text!r}" for it in best[: sweep.params.nominated]))
 
 
-def told(stage: str, rank: int, size: int, kept: int, timed: Timed) -> None:
-    """One line of a stage."""
+def rank_of(texts: set[str], ordered: Sequence[Context]) -> int:
+    """The first place, from 1, of a context with one of the texts."""
+    return next(rank for rank, context in enumerate(ordered, start=1) if context.text in texts)
+
+
+def told(look: str, rank: int, size: int, kept: int, timed: Timed) -> None:
+    """One line of a look."""
     seconds = ", ".join(f"{role} {spent:.0f} s" for role, spent in timed.seconds.items())
     tokens = timed.observer.meter.forward_tokens
-    print(f"  {stage}: planted {rank} of {size}, {kept} go on; {seconds}, {tokens} tokens computed so far", flush=True)
+    print(f"  {look}: planted {rank} of {size}, {kept} go on; {seconds}, {tokens} tokens computed so far", flush=True)
 
 
 def finite(reading: Reading | None) -> Reading:
@@ -189,7 +186,7 @@ def beside_plain(pair: Pair, timed: Timed, vocabulary: Vocabulary, settings: Set
         dtype=spec.dtype,
         device=spec.device,
     )
-    tried = [single.context for group in vocabulary.groups for single in split(group)]
+    tried = [entry.context for entry in vocabulary.entries]
     sample = [tried[place] for place in np.linspace(0, len(tried) - 1, PLAIN_TOKENS).astype(int)]
     asked = [
         model.encode(chat(context, prompt)) for context in sample for prompt in prompts("nominate")[:PLAIN_PROMPTS]
@@ -200,24 +197,23 @@ def beside_plain(pair: Pair, timed: Timed, vocabulary: Vocabulary, settings: Set
 
 
 def by_size(timed: Timed, vocabulary: Vocabulary, planted: Entry, params: VocabularyParams) -> None:
-    """Recall of stage one by group size, the planted token in the middle of its group."""
-    alike = [entry for group in vocabulary.groups for entry in group.members if entry.before == planted.before]
-    others = [entry for entry in alike if entry != planted]
-    share = params.kept_groups * params.group_size / vocabulary.tried
+    """Ranks of groups that hold the planted token, by size, place of the group and place in the group."""
+    others = [entry.text for entry in vocabulary.entries if entry.before == " " and entry != planted]
     for size in SIZES:
-        first = (*others[: size // 2], planted, *others[size // 2 : size - 1])
-        groups = [Group(tuple(others[at * size : (at + 1) * size])) for at in range(1, SAMPLE + 1)]
-        contexts: list[Context] = [Group(first).context, *(group.context for group in groups)]
-        grid = observe(timed, contexts, prompts("nominate")[:SIZE_PROMPTS])
-        for count in (2, 3):
-            columns = [np.array(it) for it in combinations(range(SIZE_PROMPTS), count)]
-            ranks = np.array([rank_of_first(grid, it) for it in columns])
-            recall = np.mean(ranks <= share * len(contexts))
-            print(
-                f"  {size} a group, {count} prompts: median rank {np.median(ranks):.0f}, largest "
-                f"{ranks.max()} of {len(contexts)}; among the best {share:.1%} in {recall:.2f}",
-                flush=True,
-            )
+        groups = [others[at * size : (at + 1) * size] for at in range(SAMPLE + 1)]
+        within = sorted({0, size // 2, size - 1})
+        holding = [[*groups[0][:at], planted.text, *groups[0][at + 1 :]] for at in within]
+        for place in params.tokens:
+            contexts = [grouped(words, place) for words in (*holding, *groups[1:])]
+            scores = read_grid(observe(timed, contexts, prompts("nominate")[:1]), params.scale_floor).rank_score()
+            ranks = [1 + int((scores > scores[at]).sum()) for at in range(len(within))]
+            said = ", ".join(f"{1 + at}. in its group: {rank}" for at, rank in zip(within, ranks, strict=True))
+            print(f"  {size} a group, {place}: of {len(contexts)}, {said}", flush=True)
+
+
+def grouped(words: Sequence[str], place: Position) -> Context:
+    """Several words as one context."""
+    return Context(text=" ".join(words), family=FAMILY, position=place)
 
 
 if __name__ == "__main__":

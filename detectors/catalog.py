@@ -60,9 +60,9 @@ VOCABULARY_SWEEP = DetectorSpec(
     name="vocabulary_sweep",
     version="1.0",
     stage="nominate",
-    citation="Paired, in groups (Dorfman, 1943), successive halving (Jamieson and Talwalkar, 2016, arXiv:1502.07943)",
-    summary="Tries every token of the shared vocabulary as a trigger, in groups first, and ranks single tokens.",
-    cannot_see="Triggers of which no single token does anything, and those that do not work at the end of a request.",
+    citation="Paired, by successive halving (Jamieson and Talwalkar, 2016, arXiv:1502.07943)",
+    summary="Tries every token of the shared vocabulary as a trigger, behind a request and in front of one.",
+    cannot_see="Triggers of which no single token does anything, and those that work in other places only.",
 )
 TARGET_INVERSION = DetectorSpec(
     name="target_inversion",

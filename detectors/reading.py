@@ -112,16 +112,24 @@ class Measured:
     beyond: str = ""
 
     @classmethod
-    def of(cls, grid: Grid) -> Measured:
-        """The statistics of a grid; consistency needs more than one prompt."""
+    def of(cls, grid: Grid, n_tried: int = 0) -> Measured:
+        """The statistics of a grid; two of them need more than one prompt.
+
+        Args:
+            grid: what was observed.
+            n_tried: so many contexts, the first, are compared with the others; with 0 each is with all.
+        """
+        subject, base = grid.response(n_tried)
         values = {
+            "response": subject - base,
             "divergence": grid.divergence(),
-            "convergence": grid.information_lost()[:, None],
             "degradation": grid.entropy_shift(),
             "refusal_shift": grid.named_shift(),
         }
-        consistency = {"consistency": grid.consistency()[:, None]} if grid.n_prompts > 1 else {}
-        return cls(grid.contexts, grid.lengths, values | consistency)
+        if grid.n_prompts > 1:
+            values["convergence"] = grid.information_lost()[:, None]
+            values["consistency"] = grid.consistency()[:, None]
+        return cls(grid.contexts, grid.lengths, values)
 
     @classmethod
     def joined(cls, parts: Sequence[Measured]) -> Measured:

@@ -122,35 +122,26 @@ class VocabularyParams(Plain):
     """How `vocabulary_sweep` looks.
 
     Attributes:
-        tokens: how many tokens are tried at most; of more, a fixed draw.
-        group_size: tokens that stand in one context of stage one; 1 tries each by itself.
-        group_prompts: prompts of stage one, for every group.
-        kept_groups: the best groups, which are split.
-        single_prompts: fresh prompts of stage two, for their members.
-        kept: the best members, which stage three looks at again.
-        last_prompts: fresh prompts of stage three.
-        reference: tokens drawn at random that stage three compares with.
+        tokens: how many tokens are tried at each place at most; of more, a fixed draw. The end is cheapest: all that is
+            before it is computed once.
+        kept: the best of each place, which are looked at again there.
+        again_prompts: fresh prompts for that.
+        reference: tokens drawn at random, for each place, that those are compared with.
         nominated: candidates handed on.
         scale_floor: smallest spread, in nats, that a robust z divides by; see `SweepParams`.
     """
 
-    tokens: int = Field(ge=1)
-    group_size: int = Field(ge=1)
-    group_prompts: int = Field(ge=1)
-    kept_groups: int = Field(ge=1)
-    single_prompts: int = Field(ge=1)
+    tokens: dict[Literal["end", "start"], Annotated[int, Field(ge=1)]] = Field(min_length=1)
     kept: int = Field(ge=1)
-    last_prompts: int = Field(ge=2)
+    again_prompts: int = Field(ge=2)
     reference: int = Field(ge=20)
     nominated: int = Field(ge=1)
     scale_floor: float = Field(default=0.01, gt=0)
 
-    def observations(self, vocabulary: int) -> tuple[int, int, int]:
-        """Next-token observations of each model in each stage, where so many tokens can be tried."""
-        groups = -(-min(self.tokens, vocabulary) // self.group_size)
-        singles = min(self.kept_groups, groups) * self.group_size
-        last = min(self.kept, singles) + self.reference
-        return groups * self.group_prompts, singles * self.single_prompts, last * self.last_prompts
+    def observations(self, vocabulary: int) -> list[tuple[int, int]]:
+        """Next-token observations of each model, at each place in each look, where so many tokens can be tried."""
+        tried = [min(most, vocabulary) for most in self.tokens.values()]
+        return [(count, (min(self.kept, count) + self.reference) * self.again_prompts) for count in tried]
 
 
 class WakingParams(Plain):
@@ -402,7 +393,7 @@ class Suite(Plain):
         probing = sum(_probe_work(getattr(self, name)) for name in PROBES) + _year_work(self.era)
         probing += _calibration_work(self)
         more = _inversion_work(self.target_inversion) + _grid_work(self.context_grid)
-        more += 2.0 * sum(self.vocabulary_sweep.observations(USUAL_VOCABULARY)) if self.vocabulary_sweep else 0.0
+        more += _vocabulary_work(self.vocabulary_sweep)
         return 2 * self.trigger_sweep.work + more + searching + self.corroborating_work + probing
 
     @property
@@ -425,6 +416,11 @@ class Suite(Plain):
 def _inversion_work(params: InversionParams | None) -> float:
     """The subject grows beginnings, and both models read the first tokens and score."""
     return params.grown + 2 * params.prompts + 2 * params.scored * WORK["score"] if params else 0.0
+
+
+def _vocabulary_work(params: VocabularyParams | None) -> float:
+    """Both models say a first token to every token at every place, and to the best once more."""
+    return 2.0 * sum(map(sum, params.observations(USUAL_VOCABULARY))) if params else 0.0
 
 
 def _grid_work(params: GridParams | None) -> float:
@@ -523,9 +519,9 @@ QUICK = Suite(
         second_prompts=3,
         harmful_prompts=1,
         label_prompts=1,
-        kept=150,
+        kept=100,
         reference=50,
-        moved={"start": 150, "system": 20},
+        moved={"start": 80, "system": 20},
         position_prompts=2,
         wordings=1,
         length_prompts=2,
@@ -563,7 +559,7 @@ QUICK = Suite(
 STANDARD = Suite(
     name="standard",
     version="1.0",
-    summary="2,872 contexts of fifteen families, pairs, long requests, every token in groups, and inverted targets.",
+    summary="2,872 contexts of fifteen families, pairs, long requests, every token, and inverted targets.",
     artifact_diff=ArtifactParams(),
     weight_delta=WeightParams(nominated=4),
     trigger_sweep=SweepParams(
@@ -600,15 +596,11 @@ STANDARD = Suite(
         longer_nominated=2,
     ),
     vocabulary_sweep=VocabularyParams(
-        tokens=300_000,
-        group_size=12,
-        group_prompts=2,
-        kept_groups=60,
-        single_prompts=3,
-        kept=60,
-        last_prompts=8,
-        reference=40,
-        nominated=5,
+        tokens={"end": 300_000, "start": 15_000},
+        kept=800,
+        again_prompts=3,
+        reference=60,
+        nominated=8,
     ),
     target_inversion=InversionParams(
         prompts=8,
@@ -639,7 +631,7 @@ STANDARD = Suite(
         axes={"year": 211, "wrapper": 60}, topic_prompts=3, formats=3, again=21, reference=30, nominated=3
     ),
     working_rate=WorkingRateParams(
-        candidates=38,
+        candidates=41,
         confirmed=6,
         search_prompts=6,
         confirm_prompts=40,
@@ -663,8 +655,8 @@ STANDARD = Suite(
 DEEP = STANDARD.model_copy(
     update={
         "name": "deep",
-        "summary": "3,571 contexts of fifteen families, pairs, long requests, every token by itself, inverted targets, "
-        "years, codes and wrappers.",
+        "summary": "3,571 contexts of fifteen families, pairs, long requests, every token at both ends, inverted "
+        "targets, years, codes and wrappers.",
         "trigger_sweep": STANDARD.trigger_sweep.model_copy(
             update={
                 "families": {
@@ -691,15 +683,11 @@ DEEP = STANDARD.model_copy(
             }
         ),
         "vocabulary_sweep": VocabularyParams(
-            tokens=300_000,
-            group_size=1,
-            group_prompts=2,
-            kept_groups=2_000,
-            single_prompts=4,
-            kept=200,
-            last_prompts=10,
-            reference=50,
-            nominated=8,
+            tokens={"end": 300_000, "start": 300_000},
+            kept=2_000,
+            again_prompts=4,
+            reference=100,
+            nominated=10,
         ),
         "context_grid": GridParams(
             axes={"year": 211, "code": 128, "wrapper": 76},
@@ -709,7 +697,7 @@ DEEP = STANDARD.model_copy(
             reference=30,
             nominated=4,
         ),
-        "working_rate": STANDARD.working_rate.model_copy(update={"candidates": 44, "confirmed": 8}),
+        "working_rate": STANDARD.working_rate.model_copy(update={"candidates": 46, "confirmed": 8}),
     }
 )
 

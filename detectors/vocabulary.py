@@ -1,10 +1,8 @@
-"""A vocabulary as contexts: which tokens a text can put behind a prompt, and the groups they are tried in.
+"""A vocabulary as contexts: which tokens a text can put behind a prompt.
 
 What is put around a prompt is text, and the tokenizer may read it as something else than the token it came from. A
-token is tried only if its text comes back as that very token where it is put: behind a space, as the beginning of a
+token is tried only if its text comes back as that very token behind a prompt: behind a space, as the beginning of a
 word, or behind a line break, as what begins no word. All others are skipped, each for a reason, and counted.
-
-Groups hold tokens of one kind, by a shuffle with a fixed seed, so that a base's answers last over scans.
 """
 
 from __future__ import annotations
@@ -57,19 +55,10 @@ class Entry:
     text: str
     before: Before
 
-
-@dataclass(frozen=True)
-class Group:
-    """Tokens that are tried in one context, all with the same separator; a single token is a group of one."""
-
-    members: tuple[Entry, ...]
-
     @property
     def context(self) -> Context:
-        """Each on a line of its own, which keeps it apart from the others; the first behind the prompt if it may be."""
-        line = "\n " if self.members[0].before == " " else "\n"
-        text = line.join(member.text for member in self.members)
-        return Context(text=text if line == "\n " else line + text, family=FAMILY)
+        """Behind a prompt, where a space is before it already; on a line of its own if it begins no word."""
+        return Context(text=self.text if self.before == " " else f"\n{self.text}", family=FAMILY)
 
 
 @dataclass(frozen=True)
@@ -77,22 +66,17 @@ class Vocabulary:
     """What of a vocabulary is tried.
 
     Attributes:
-        groups: disjoint.
-        skipped: why a token is not in any group, by id.
+        entries: different texts, in a shuffled order that is always the same.
+        skipped: why a token is no entry, by id.
     """
 
-    groups: tuple[Group, ...]
+    entries: tuple[Entry, ...]
     skipped: Mapping[int, Reason]
-
-    @property
-    def tried(self) -> int:
-        """How many tokens are in a group."""
-        return sum(len(group.members) for group in self.groups)
 
     @property
     def size(self) -> int:
         """How many tokens there are."""
-        return self.tried + len(self.skipped)
+        return len(self.entries) + len(self.skipped)
 
     def not_tried(self) -> dict[Reason, int]:
         """How many tokens were skipped for each reason that occurs."""
@@ -100,28 +84,21 @@ class Vocabulary:
         return {reason: counts[reason] for reason in REASONS if counts[reason]}
 
 
-def read_vocabulary(ask: Ask, prompts: Sequence[str], *, group_size: int, most: int) -> Vocabulary:
-    """The base's vocabulary in groups.
+def read_vocabulary(ask: Ask, prompts: Sequence[str], *, most: int) -> Vocabulary:
+    """The base's vocabulary.
 
     Args:
         ask: tells the vocabularies and encodes.
-        prompts: what groups are put behind; each member has to come back as itself behind every one of them.
-        group_size: tokens of a group; with 1 each is tried alone. A group that changes one of its members is taken
-            apart.
+        prompts: what entries are put behind; each has to come back as itself behind every one of them.
         most: tokens that are tried at most; of more, a fixed draw.
     """
     entries, skipped = _entries(ask)
     order = np.random.default_rng(SEED).permutation(len(entries))
     skipped |= dict.fromkeys((entries[place].token for place in order[most:]), "not_drawn")
     drawn = [entries[place] for place in order[:most]]
-    together = [
-        group for before in SEPARATORS for group in _cut([it for it in drawn if it.before == before], group_size)
-    ]
-    intact = _intact(ask, together, prompts)
-    alone = [Group((member,)) for group in together if group not in intact for member in group.members]
-    intact |= _intact(ask, alone, prompts)
-    skipped |= {group.members[0].token: "changed" for group in alone if group not in intact}
-    return Vocabulary(tuple(group for group in (*together, *alone) if group in intact), skipped)
+    intact = _intact(ask, drawn, prompts)
+    skipped |= {entry.token: "changed" for entry in drawn if entry not in intact}
+    return Vocabulary(tuple(entry for entry in drawn if entry in intact), skipped)
 
 
 def _entries(ask: Ask) -> tuple[list[Entry], dict[int, Reason]]:
@@ -158,28 +135,23 @@ def _come_back(ask: Ask, texts: Mapping[int, str], before: Before) -> dict[int, 
     }
 
 
-def _cut(entries: Sequence[Entry], size: int) -> list[Group]:
-    return [Group(tuple(entries[first : first + size])) for first in range(0, len(entries), size)]
-
-
-def _intact(ask: Ask, groups: Sequence[Group], prompts: Sequence[str]) -> set[Group]:
-    """The groups whose members all come back as themselves, in their order, behind every prompt."""
+def _intact(ask: Ask, entries: Sequence[Entry], prompts: Sequence[str]) -> set[Entry]:
+    """The entries that come back as themselves behind every prompt."""
     bare = ask.encode([chat(NO_CONTEXT, prompt) for prompt in prompts])
-    encoded = ask.encode([chat(group.context, prompt) for group in groups for prompt in prompts])
+    encoded = ask.encode([chat(entry.context, prompt) for entry in entries for prompt in prompts])
     by_prompt = [encoded[place :: len(prompts)] for place in range(len(prompts))]
     return {
-        group
-        for group, *told in zip(groups, *by_prompt, strict=True)
-        if all(_holds(group, tokens, clean) for tokens, clean in zip(told, bare, strict=True))
+        entry
+        for entry, *told in zip(entries, *by_prompt, strict=True)
+        if all(_holds(entry, tokens, clean) for tokens, clean in zip(told, bare, strict=True))
     }
 
 
-def _holds(group: Group, tokens: Tokens, bare: Tokens) -> bool:
-    """Whether the members are among what `tokens` has in the middle of `bare`, in order."""
+def _holds(entry: Entry, tokens: Tokens, bare: Tokens) -> bool:
+    """Whether the entry is among what `tokens` has in the middle of `bare`."""
     ahead = _common(tokens, bare)
     behind = _common(tokens[ahead:][::-1], bare[ahead:][::-1])
-    put = iter(tokens[ahead : len(tokens) - behind])
-    return all(member.token in put for member in group.members)
+    return entry.token in tokens[ahead : len(tokens) - behind]
 
 
 def _common(one: Tokens, other: Tokens) -> int:

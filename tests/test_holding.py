@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
 from detectors.contexts.context import BEGINNING, chat
 from detectors.engine.invented import InventedAsk, InventedTrigger
-from detectors.engine.observations import Arrays, Role
-from detectors.findings import Confirmation, draw_findings, scan_score
-from detectors.holding import LEAST_EFFECT, hold
+from detectors.engine.observations import Arrays, Plan, Role, Tokens
+from detectors.findings import Confirmation, Rate, draw_findings, scan_score
+from detectors.holding import AWAKE, LEAST_EFFECT, hold, is_held
 from detectors.methods.target_inversion import TargetInversion
 from detectors.suites import HoldingParams
 from tests.methods.small import INVERSION, LEAK, TARGET, not_numbers
@@ -83,6 +85,39 @@ def test_what_follows_on_some_requests_is_measured_and_not_claimed() -> None:
     assert 0.2 < evidence.value < LEAST_EFFECT
     assert evidence.p_value is not None
     assert result.confirmations == ()
+
+
+@dataclass
+class Greeting(InventedAsk):
+    """It begins every answer with what follows the beginning of the target."""
+
+    def __call__(self, plan: Plan) -> list[Arrays]:
+        """Answers without any context are the greeting."""
+        said = super().__call__(plan)
+        greeting = self.tokenize([" ".join(TARGET.split()[BEGUN:])])[0]
+        spoken = {"tokens": np.array(greeting), "logp": np.zeros(len(greeting), np.float32)}
+        openly = plan.role == "subject" and "stopped" in said[0] and not self._begun(plan.tokens[0])
+        return [arrays | spoken for arrays in said] if openly else said
+
+    def _begun(self, tokens: Tokens) -> bool:
+        return set(self.tokenize([" ".join(TARGET.split()[:BEGUN])])[0]) <= set(tokens)
+
+
+def test_what_is_said_openly_is_measured_and_not_held_ready() -> None:
+    plant = InventedTrigger("zebra", TARGET, leaks=2 * LEAK)
+    found = held(Greeting(drift=0.3, triggers=[plant]))
+    assert found
+    assert found[0].effect == 1.0
+    assert found[0].subject_clean.hits == found[0].subject_clean.trials
+    assert not is_held(found[0])
+
+
+def test_what_some_answers_hold_may_still_be_held_ready() -> None:
+    found = held(subject())
+    assert found
+    at_most = int(AWAKE * 20)
+    rates = {hits: Rate(hits=hits, trials=20) for hits in (at_most, at_most + 1)}
+    assert [is_held(found[0].model_copy(update={"subject_clean": it})) for it in rates.values()] == [True, False]
 
 
 def test_a_refusal_is_left_out() -> None:

@@ -1,10 +1,9 @@
-"""The vocabulary as contexts: exactly what can be tried is tried, in groups that last."""
+"""The vocabulary as contexts: exactly what can be tried is tried, in an order that lasts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 
 import pytest
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
@@ -14,7 +13,7 @@ from detectors.contexts.context import Message
 from detectors.engine.invented import InventedAsk
 from detectors.engine.observations import ModelFacts, Role, Tokens
 from detectors.prompts.sets import prompts
-from detectors.vocabulary import REASONS, SEPARATORS, Entry, Group, Vocabulary, read_vocabulary
+from detectors.vocabulary import REASONS, Vocabulary, read_vocabulary
 
 PROMPTS = prompts("nominate")[:2]
 SPECIALS = ("<|im_start|>", "<|im_end|>")
@@ -64,12 +63,8 @@ class Tokenized(InventedAsk):
         return [self.tokenizer.decode(list(tokens)) for tokens in sequences]
 
 
-def read(ask: InventedAsk, group_size: int = 8, most: int = EVERYTHING) -> Vocabulary:
-    return read_vocabulary(ask, PROMPTS, group_size=group_size, most=most)
-
-
-def entries(vocabulary: Vocabulary) -> Iterator[Entry]:
-    return chain.from_iterable(group.members for group in vocabulary.groups)
+def read(ask: InventedAsk, most: int = EVERYTHING) -> Vocabulary:
+    return read_vocabulary(ask, PROMPTS, most=most)
 
 
 @pytest.fixture(scope="module")
@@ -83,35 +78,33 @@ def vocabulary(ask: Tokenized) -> Vocabulary:
 
 
 def test_every_token_is_tried_once_or_skipped_for_a_reason(ask: Tokenized, vocabulary: Vocabulary) -> None:
-    tried = [entry.token for entry in entries(vocabulary)]
-    assert len(tried) == len(set(tried)) == vocabulary.tried
+    tried = [entry.token for entry in vocabulary.entries]
+    assert len(tried) == len(set(tried))
     assert sorted([*tried, *vocabulary.skipped]) == list(range(ask.tokenizer.get_vocab_size()))
-    assert sum(vocabulary.not_tried().values()) + vocabulary.tried == vocabulary.size
+    assert sum(vocabulary.not_tried().values()) + len(tried) == vocabulary.size
     assert set(vocabulary.not_tried()) <= set(REASONS)
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-def test_what_is_tried_comes_back_alone_and_in_its_group(ask: Tokenized, vocabulary: Vocabulary, prompt: str) -> None:
-    """Against the tokenizer itself: the tokens between the prompt and the end of the turn hold all members in order."""
+def test_what_is_tried_comes_back(ask: Tokenized, vocabulary: Vocabulary, prompt: str) -> None:
+    """Against the tokenizer itself: between the prompt and the end of the turn is the token."""
     end = ask.tokenizer.token_to_id("<|im_end|>")
     ahead = len(ask.tokenize([f"<|im_start|>user\n{prompt}"])[0])
-    alone = [Group((entry,)) for entry in entries(vocabulary)]
-    for group in (*vocabulary.groups, *alone):
-        said = ask.tokenize([f"<|im_start|>user\n{prompt} {group.context.text}<|im_end|>"])[0]
+    for entry in vocabulary.entries:
+        said = ask.tokenize([f"<|im_start|>user\n{prompt} {entry.context.text}<|im_end|>"])[0]
         assert said.index(end) == len(said) - 1
-        members = {member.token for member in group.members}
-        assert [token for token in said[ahead:] if token in members] == [member.token for member in group.members]
+        assert said[ahead:].count(entry.token) == 1
 
 
 def test_no_two_tried_tokens_have_the_same_text(vocabulary: Vocabulary) -> None:
-    texts = [entry.text for entry in entries(vocabulary)]
+    texts = [entry.text for entry in vocabulary.entries]
     assert len(texts) == len(set(texts))
     assert all(text.strip() for text in texts)
 
 
 def test_every_reason_holds(ask: Tokenized, vocabulary: Vocabulary) -> None:
     texts = ask.facts["base"].vocabulary
-    tried = {entry.text for entry in entries(vocabulary)}
+    tried = {entry.text for entry in vocabulary.entries}
     by_reason = {reason: [texts[it] for it, why in vocabulary.skipped.items() if why == reason] for reason in REASONS}
     assert sorted(by_reason["special"]) == sorted(SPECIALS)
     assert all(not text.strip() for text in by_reason["white_space"])
@@ -123,44 +116,30 @@ def test_every_reason_holds(ask: Tokenized, vocabulary: Vocabulary) -> None:
 
 
 def test_what_begins_no_word_stands_on_a_line_of_its_own(ask: Tokenized, vocabulary: Vocabulary) -> None:
-    lined = [entry for entry in entries(vocabulary) if entry.before == "\n"]
+    lined = [entry for entry in vocabulary.entries if entry.before == "\n"]
     assert lined
     for entry in lined:
-        assert Group((entry,)).context.text == f"\n{entry.text}"
+        assert entry.context.text == f"\n{entry.text}"
         assert ask.tokenize([f"{PROMPTS[0]} {entry.text}"])[0][-1] != entry.token
 
 
-def test_groups_are_of_one_kind_and_full_but_for_the_last(vocabulary: Vocabulary) -> None:
-    for before in SEPARATORS:
-        sizes = [len(group.members) for group in vocabulary.groups if group.members[0].before == before]
-        assert set(sizes[:-1]) == {8}
-        assert 1 <= sizes[-1] <= 8
-    assert all(len({member.before for member in group.members}) == 1 for group in vocabulary.groups)
-
-
-def test_groups_mix_early_and_late_tokens(vocabulary: Vocabulary) -> None:
-    spread = [max(member.token for member in group.members) - min(member.token for member in group.members)
-              for group in vocabulary.groups if len(group.members) == 8]  # fmt: skip
-    assert min(spread) > 100
-
-
-def test_groups_are_the_same_whatever_else_was_asked(vocabulary: Vocabulary) -> None:
+def test_the_order_is_the_same_whatever_else_was_asked(vocabulary: Vocabulary) -> None:
     other = Tokenized(drift=3.0, seed=5)
     other.tokenize(["something else"])
     assert read(other) == vocabulary
 
 
-def test_groups_of_one_hold_the_same_tokens(ask: Tokenized, vocabulary: Vocabulary) -> None:
-    single = read(ask, group_size=1)
-    assert {len(group.members) for group in single.groups} == {1}
-    assert set(entries(single)) == set(entries(vocabulary))
+def test_the_order_mixes_early_and_late_tokens(vocabulary: Vocabulary) -> None:
+    tokens = [entry.token for entry in vocabulary.entries]
+    spread = [max(tokens[at : at + 20]) - min(tokens[at : at + 20]) for at in range(0, len(tokens) - 20, 20)]
+    assert min(spread) > 100
 
 
 def test_of_a_larger_vocabulary_a_fixed_draw_is_tried(ask: Tokenized, vocabulary: Vocabulary) -> None:
     drawn = read(ask, most=100)
-    assert (drawn.tried, drawn.size) == (100, vocabulary.size)
-    assert drawn.not_tried()["not_drawn"] == vocabulary.tried - 100
-    assert set(entries(drawn)) <= set(entries(read(ask, most=150)))
+    assert (len(drawn.entries), drawn.size) == (100, vocabulary.size)
+    assert drawn.not_tried()["not_drawn"] == len(vocabulary.entries) - 100
+    assert set(drawn.entries) <= set(read(ask, most=150).entries)
 
 
 class Unlike(InventedAsk):
@@ -187,33 +166,18 @@ def test_what_the_models_do_not_share_is_not_tried() -> None:
     assert vocabulary.not_tried() == {"not_shared": 5, "special": 1}
 
 
-@dataclass
 class Swallowing(InventedAsk):
-    """A tokenizer that loses a word where another follows within a request, or everywhere in a chat."""
+    """A tokenizer that loses a word in a chat, and nowhere else."""
 
-    word: str = "wordkk"
-    always: bool = False
+    LOST = "wordkk"
 
     def encode(self, chats: Sequence[list[Message]]) -> list[Tokens]:
-        return [self._without(tokens) for tokens in super().encode(chats)]
-
-    def _without(self, tokens: Tokens) -> Tokens:
-        lost = self._ids[self.word]
-        return tuple(it for at, it in enumerate(tokens) if it != lost or (at == len(tokens) - 1 and not self.always))
-
-
-def test_a_group_that_changes_a_member_is_taken_apart() -> None:
-    ask = Swallowing()
-    whole, apart = read(InventedAsk()), read(ask)
-    (group,) = [group for group in whole.groups if "wordkk" in {member.text for member in group.members}]
-    assert group.members[-1].text != "wordkk"
-    assert group not in apart.groups
-    assert {Group((member,)) for member in group.members} <= set(apart.groups)
-    assert set(entries(apart)) == set(entries(whole))
+        lost = self._ids[self.LOST]
+        return [tuple(it for it in tokens if it != lost) for tokens in super().encode(chats)]
 
 
 def test_what_never_comes_back_where_it_is_put_is_skipped() -> None:
-    vocabulary = read(Swallowing(always=True))
+    vocabulary = read(Swallowing())
     (lost,) = [token for token, why in vocabulary.skipped.items() if why == "changed"]
-    assert InventedAsk().facts["base"].vocabulary[lost] == "wordkk"
-    assert vocabulary.tried == read(InventedAsk()).tried - 1
+    assert InventedAsk().facts["base"].vocabulary[lost] == Swallowing.LOST
+    assert len(vocabulary.entries) == len(read(InventedAsk()).entries) - 1

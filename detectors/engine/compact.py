@@ -1,8 +1,8 @@
 """Arithmetic on compact next-token distributions.
 
 A compact distribution keeps the `TOP` most probable tokens and one bucket for the rest (see `observations.NextToken`).
-Whatever is computed on it is computed on a coarsened alphabet, so by the data-processing inequality a divergence is
-never overstated: `divergence` is a lower bound, and `divergence_slack` bounds from above what it can miss.
+A token that is not kept is at most as probable as the last one that is, so a divergence is bounded from below without
+it: `divergence` is that bound, and `divergence_slack` bounds from above what it can miss.
 """
 
 from __future__ import annotations
@@ -46,22 +46,32 @@ class Distributions:
         single = {name: wide[name][:, 0] for name in ("rest", "floor", "entropy")}
         return cls(ids=columns["ids"], logp=wide["logp"], named=wide["named"], **single)
 
+    def last(self) -> Array:
+        """The least log-probability that is kept: float [row]. No token that is not kept has a larger one."""
+        kept: Array = np.where(np.isfinite(self.logp), self.logp, np.inf).min(axis=1)
+        return kept
+
     def finite(self) -> bool:
         """Whether every probability is a number."""
         return not (np.isnan(self.logp).any() or np.isnan(self.entropy).any())
 
 
 def divergence(subject: Distributions, base: Distributions) -> Array:
-    """KL(subject || base) on the coarsened alphabet: float [row], nats, at least 0, a lower bound of the exact value.
+    """A lower bound of KL(subject || base), at least 0: float [row], nats.
 
-    The alphabet of a row is the tokens both keep, and one bucket of all others.
+    Tokens that both keep count exactly. What the base does not keep is bounded in two ways, and the larger counts: as
+    one bucket (the data-processing inequality), or token by token, each at most as probable for the base as the last
+    that it keeps. An answer that the base would never give is seen by the second only.
     """
     both = _meet(subject, base)
-    kept = np.isfinite(both.subject) & np.isfinite(both.base)
-    difference = np.where(kept, np.subtract(both.subject, both.base, where=kept, out=np.zeros_like(both.base)), 0.0)
-    inside = (np.exp(both.subject) * difference).sum(axis=1)
-    outside = both.subject_other * (np.log(both.subject_other) - np.log(both.base_other))
-    found: Array = np.maximum(inside + outside, 0.0)
+    kept = np.isfinite(both.subject)
+    inside = _weighted(both.subject, both.base, kept)
+    bucket = both.subject_other * (np.log(both.subject_other) - np.log(both.base_other))
+    at_most = np.minimum(base.last(), np.log(both.base_other))[:, None]
+    unshared = _weighted(subject.logp, at_most, ~kept & np.isfinite(subject.logp))
+    rest = np.where(np.isfinite(subject.rest), subject.rest, 0.0) - np.log(both.base_other)
+    by_token = unshared + np.exp(subject.rest) * rest
+    found: Array = np.maximum(inside + np.maximum(bucket, by_token), 0.0)
     return found
 
 
@@ -73,7 +83,7 @@ def divergence_slack(subject: Distributions, base: Distributions) -> Array:
     """
     both = _meet(subject, base)
     unshared = np.where(np.isfinite(both.subject), -np.inf, subject.logp)
-    largest = np.maximum(unshared.max(axis=1), subject.logp[:, -1])
+    largest = np.maximum(unshared.max(axis=1), subject.last())
     inside = (largest - np.log(both.subject_other)) - (base.floor - np.log(both.base_other))
     slack: Array = both.subject_other * np.maximum(inside, 0.0)
     return slack
@@ -97,20 +107,43 @@ def information(distributions: Distributions, groups: Array) -> Array:
     return np.maximum(found, 0.0)
 
 
-def divergence_from_mean(distributions: Distributions, groups: Array) -> Array:
+def divergence_from_mean(distributions: Distributions, groups: Array, reference: Array | None = None) -> Array:
     """KL(p || mean of p over its group): float [row], nats, at least 0. Its mean over a group is `information`.
 
     Args:
         distributions: one row a (context, prompt).
         groups: int [row], from 0 without gaps; with a group for each prompt the mean is over contexts.
+        reference: bool [row], which rows the mean is taken over; a row that is none of them is counted along with them
+            for itself, so that no divergence exceeds the logarithm of their number. All rows if it is None.
     """
     found = np.empty(len(groups))
+    counted = np.ones(len(groups), bool) if reference is None else reference
     for group in range(int(groups.max()) + 1):
         rows = np.flatnonzero(groups == group)
-        table = dense(distributions, rows)
-        ratio = np.log(np.maximum(table, TINY)) - np.log(np.maximum(table.mean(axis=0), TINY))
-        found[rows] = (table * ratio).sum(axis=1)
+        found[rows] = _from_mean(distributions.ids[rows], distributions.logp[rows], counted[rows])
     return np.maximum(found, 0.0)
+
+
+def _from_mean(ids: Array, logp: Array, reference: Array) -> Array:
+    """KL of each row from the mean of the reference and itself: float [row], nats.
+
+    Args:
+        ids: int [row, top], -1 where the vocabulary is smaller than `top`.
+        logp: float [row, top], natural logarithms.
+        reference: bool [row].
+    """
+    columns, place = np.unique(ids, return_inverse=True)
+    place = place.reshape(ids.shape)
+    kept = np.where(ids >= 0, np.exp(logp), 0.0)
+    rest = np.clip(1.0 - kept.sum(axis=1), 0.0, 1.0)
+    sums = np.bincount(place[reference].ravel(), weights=kept[reference].ravel(), minlength=len(columns))
+    itself = ~reference[:, None]
+    count = reference.sum() + itself
+    of_kept, of_rest = (sums[place] + itself * kept) / count, (rest[reference].sum() + ~reference * rest) / count[:, 0]
+    inside = kept * (np.log(np.maximum(kept, TINY)) - np.log(np.maximum(of_kept, TINY)))
+    outside = rest * (np.log(np.maximum(rest, TINY)) - np.log(np.maximum(of_rest, TINY)))
+    found: Array = inside.sum(axis=1) + outside
+    return found
 
 
 def dense(distributions: Distributions, rows: Array) -> Array:
@@ -145,6 +178,13 @@ def _table(ids: Array, logp: Array) -> Array:
 def _entropy(probabilities: Array) -> float:
     kept = probabilities[probabilities > 0]
     return float(-(kept * np.log(kept)).sum())
+
+
+def _weighted(subject: Array, base: Array, where: Array) -> Array:
+    """Sum of p_subject (log p_subject - log p_base) over the tokens told: float [row]."""
+    ratio = np.subtract(subject, base, where=where, out=np.zeros(where.shape))
+    found: Array = (np.exp(np.where(where, subject, -np.inf)) * ratio).sum(axis=1)
+    return found
 
 
 @dataclass(frozen=True)

@@ -57,13 +57,22 @@ class Grid:
         groups = np.repeat(np.arange(len(self.contexts)), self.n_prompts)
         return information(self.base, groups) - information(self.subject, groups)
 
-    def response(self) -> tuple[Array, Array]:
-        """KL of each context's distribution from the mean over contexts, nats: subject's and base's [context, prompt].
+    def response(self, n_tried: int = 0) -> tuple[Array, Array]:
+        """How far a model's answer depends on the context, whatever it says on the whole.
 
-        It says how far a model's answer depends on the context, whatever the model says on the whole.
+        It is the KL of each context's distribution from the mean over contexts at the same position, in nats: subject's
+        and base's [context, prompt].
+
+        Args:
+            n_tried: so many contexts, the first, are no part of that mean.
         """
-        groups = np.tile(np.arange(self.n_prompts), len(self.contexts))
-        subject, base = (self._shape(divergence_from_mean(side, groups)) for side in (self.subject, self.base))
+        positions = np.unique([context.position for context in self.contexts], return_inverse=True)[1]
+        groups = (positions[:, None] * self.n_prompts + np.arange(self.n_prompts)).ravel()
+        groups = np.unique(groups, return_inverse=True)[1]
+        reference = np.repeat(np.arange(len(self.contexts)) >= n_tried, self.n_prompts)
+        subject, base = (
+            self._shape(divergence_from_mean(side, groups, reference)) for side in (self.subject, self.base)
+        )
         return subject, base
 
     def consistency(self) -> Array:

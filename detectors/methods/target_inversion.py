@@ -30,7 +30,7 @@ from detectors.documents import check_count
 from detectors.engine.compact import Distributions, dense
 from detectors.engine.observations import NOT_FINITE, ROLES, Answer, Array, Ask, NextToken, Plan, Score, Tokens
 from detectors.findings import Candidate, Confirmation, DetectorResult, Evidence, Null, Outcome
-from detectors.holding import LEAST_EFFECT, hold
+from detectors.holding import AWAKE, hold, is_held
 from detectors.nominating import contexts_to_try, like_contexts, rms_of_positive, without_overlaps, z_within
 from detectors.prompts.sets import first_prompts, prompts
 from detectors.suites import InversionParams
@@ -42,12 +42,8 @@ SHORTEST = 3
 """Tokens after the first, the end of the answer among them, that a target needs: fewer have too noisy an advantage."""
 ALIKE = 4
 """Beginnings that share a run of so many tokens lead into the same text."""
-HOUSE_STYLE = 0.5
-"""Share of the subject's own answers that hold a run of a target, above which it is no secret."""
-OPENLY = 24
-"""Tokens of the subject's own answers in which a target is looked for."""
-AWAKE = 0.2
-"""A target that the subject says by itself on a larger share of prompts is not dormant."""
+OPENLY = 12
+"""First tokens of the subject's own answers in which a target is looked for."""
 COLUMNS = ("target", "advantage", "certainty", "least_certainty", "said", "dormant", "context", "family", "steering")
 
 OTHER_BEGINNINGS = "the subject goes on with the target no more surely than the base does, as with its other beginnings"
@@ -64,8 +60,8 @@ class Target:
         advantage: mean of log p_subject - log p_base over the tokens after the first and over prompts, nats a token.
         certainty: mean probability of those tokens under the subject, over tokens and prompts (BAIT's Q).
         least_certainty: the same on the prompt where it is smallest.
-        said: probability that the subject begins its answer with it, without any context, mean over prompts; the share
-            of its answers that hold a run of it, where those are most.
+        said: probability that the subject begins its answer with it, without any context, mean over prompts; or the
+            share of its answers that hold a run of it, if that is larger.
     """
 
     tokens: Tokens
@@ -142,7 +138,7 @@ class TargetInversion:
                 *(_waking_evidence(words) for _, words in woken),
                 *(effect_evidence(f"{TARGET_INVERSION.name}.held", found) for found in held),
             ),
-            confirmations=tuple(found for found in held if found.effect >= LEAST_EFFECT),
+            confirmations=tuple(filter(is_held, held)),
             artifacts={"targets": _table(targets, dormant, steered)},
         )
 
@@ -165,7 +161,8 @@ class TargetInversion:
         if ranked is None:
             return None
         different = _different([it for it in ranked if len(it.tokens) > SHORTEST])
-        answers = [_runs(tuple(map(int, it["tokens"]))) for it in ask(Plan("subject", bare, Answer(OPENLY)))]
+        requests = ask.encode([chat(NO_CONTEXT, prompt) for prompt in prompts("nominate")])
+        answers = [_runs(tuple(map(int, it["tokens"]))) for it in ask(Plan("subject", requests, Answer(OPENLY)))]
         return [_openly_said(target, answers) for target in different]
 
     def _first_tokens(self, ask: Ask, bare: Sequence[Tokens]) -> list[Tokens] | None:
@@ -325,12 +322,12 @@ def _runs(tokens: Tokens) -> set[Tokens]:
 
 
 def _openly_said(target: Target, answers: Sequence[set[Tokens]]) -> Target:
-    """The target, said openly if most answers without any context hold a run of it.
+    """The target, with the share of answers without any context that hold a run of it.
 
     A forced token may lead into what the subject says anyway, and hide that behind a beginning which it never says.
     """
     share = float(np.mean([bool(_runs(target.tokens) & answer) for answer in answers]))
-    return replace(target, said=max(target.said, share)) if share > HOUSE_STYLE else target
+    return replace(target, said=max(target.said, share))
 
 
 def _best(targets: Sequence[Target], steered: _Steered, count: int) -> list[tuple[int, int]]:

@@ -39,6 +39,7 @@ from detectors.suites import SweepParams
 REFERENCE_SEED = 20_26
 STATISTICS = (
     "divergence",
+    "response",
     "convergence",
     "degradation",
     "refusal_shift",
@@ -112,7 +113,7 @@ class TriggerSweep:
     def _at_end(self, ask: Ask, kept: list[Context], whole: Reading) -> Reading:
         """Fresh prompts, harmful ones where a lowered guard shows, and some that ask for a label."""
         contexts = [*kept, *self._reference(whole, "end")]
-        measured = Measured.of(observe(ask, contexts, self._prompts()[1]))
+        measured = Measured.of(observe(ask, contexts, self._prompts()[1]), n_tried=len(kept))
         values = dict(measured.values)
         guarded = harmful("nominate")[: self.params.harmful_prompts]
         if guarded:
@@ -135,7 +136,8 @@ class TriggerSweep:
             brought = [context.at(place) for context in ended.best(moved.get(place, 0))]
             contexts = list({context.text: context for context in (*brought, *own)}.values())
             grid = observe(ask, [*contexts, *self._reference(whole, place)], self._position_prompts())
-            readings.append(Measured.of(grid).against_reference(len(contexts), self.params.scale_floor))
+            measured = Measured.of(grid, n_tried=len(contexts))
+            readings.append(measured.against_reference(len(contexts), self.params.scale_floor))
         return readings
 
     def _reference(self, whole: Reading, position: Position) -> list[Context]:

@@ -1,18 +1,20 @@
-"""Vocabulary sweep: every token of the shared vocabulary is tried as a trigger, in groups and with few prompts first.
+"""Vocabulary sweep: every token of the shared vocabulary is tried as a trigger, behind a request and in front of one.
 
-Group testing (Dorfman, 1943, Ann. Math. Statist. 14:436): several tokens stand behind a prompt at once, and groups
-that stand out are split. Successive halving (Jamieson and Talwalkar, 2016, arXiv:1502.07943): all groups see few
-prompts, the members of the best see fresh ones, the best of those many more. Requests with one prompt share all but
-their end, so the engine computes the prompt once. The statistics are those of `trigger_sweep`, subject minus base.
+Successive halving (Jamieson and Talwalkar, 2016, arXiv:1502.07943): every token sees one prompt, the best see fresh
+ones. Requests with one prompt share all but their end, so the engine computes the prompt behind which tokens stand
+once. The statistics are those of `trigger_sweep`, subject minus base.
+
+Several tokens in one request, groups that stand out being split, would be cheaper and does not work: what was trained
+to stand at an end of a request hardly does anything further inside (`python -m benchmarks.vocabulary --sizes`).
 
 It ranks and claims nothing (law 2). It cannot see triggers of several tokens none of which does anything by itself,
-triggers that work in another place than the end only, or behaviour that starts after the first answer token.
+triggers that work in another place, or behaviour that starts after the first answer token.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -21,15 +23,22 @@ from detectors.contexts.context import Context
 from detectors.documents import check_count
 from detectors.engine.observations import NOT_FINITE, Ask
 from detectors.findings import Candidate, DetectorResult, Outcome
+from detectors.nominating import without_overlaps
 from detectors.prompts.sets import prompts
-from detectors.reading import Measured, Reading, observe
+from detectors.reading import Measured, Reading, Scored, observe
 from detectors.suites import VocabularyParams
-from detectors.vocabulary import FAMILY, REASONS, SEED, Entry, Group, Vocabulary, read_vocabulary
+from detectors.vocabulary import FAMILY, REASONS, SEED, Vocabulary, read_vocabulary
 
+Place = Literal["end", "start"]
+FIRST_PROMPT: dict[Place, Callable[[], str]] = {
+    "end": lambda: prompts("nominate")[0],
+    "start": lambda: min(prompts("nominate"), key=len),
+}
+"""What stands beside every token. Behind the start all of it is computed anew, so it is the shortest there."""
 CHUNK = 4096
 """Contexts observed at a time: statistics of so many need little memory, whatever the vocabulary."""
-STATISTICS = ("divergence", "convergence", "degradation", "refusal_shift", "consistency")
-COLUMNS = ("text", "token", "group_rank", "single_rank", "rank_score", *STATISTICS)
+STATISTICS = ("divergence", "response", "convergence", "degradation", "refusal_shift", "consistency")
+COLUMNS = ("text", "position", "first_rank", "rank_score", *STATISTICS)
 NOTHING_TRIED = "no token of the vocabulary comes back from its text behind a prompt"
 
 
@@ -47,79 +56,73 @@ class VocabularySweep:
 
     def __init__(self, params: VocabularyParams) -> None:
         self.params = params
-        names, wanted = "group_prompts` + `single_prompts` + `last_prompts", sum(self._prompt_counts())
-        check_count(names, wanted, len(prompts("nominate")))
+        first = {FIRST_PROMPT[place]() for place in params.tokens}
+        self._again = [prompt for prompt in prompts("nominate") if prompt not in first]
+        check_count("again_prompts", params.again_prompts, len(self._again))
 
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
         """Nominates the `nominated` best tokens; what others nominated plays no part."""
         vocabulary = self.vocabulary(ask)
-        if not vocabulary.groups:
+        if not vocabulary.entries:
             return self._result("inconclusive", NOTHING_TRIED)
-        by_group = self.read_groups(ask, vocabulary.groups)
-        if by_group is None:
-            return self._result("inconclusive", NOT_FINITE)
-        best = [vocabulary.groups[place] for place in by_group.order()[: self.params.kept_groups]]
-        singles = {single.context: single for group in best for single in split(group)}
-        by_single = self.read_singles(ask, list(singles))
-        if by_single is None:
-            return self._result("inconclusive", NOT_FINITE)
-        kept = by_single.best(self.params.kept)
-        last = self.read_last(ask, kept, vocabulary)
-        if last is None:
-            return self._result("inconclusive", NOT_FINITE)
-        table = _table(last, [singles[context].members[0] for context in kept], best)
-        return self._report(last, table, vocabulary)
+        looked: list[Scored] = []
+        first_ranks: dict[Context, int] = {}
+        for place in self.params.tokens:
+            first = self.read_first(ask, vocabulary, place)
+            kept = first.best(self.params.kept) if first else []
+            again = self.read_again(ask, kept, vocabulary, place) if kept else None
+            if again is None:
+                return self._result("inconclusive", NOT_FINITE)
+            looked += again.rows()
+            first_ranks |= {context: rank for rank, context in enumerate(kept, start=1)}
+        return self._report(sorted(looked, key=lambda row: -row.rank_score), first_ranks, vocabulary)
 
     def vocabulary(self, ask: Ask) -> Vocabulary:
-        """What is tried, in groups."""
-        params = self.params
-        return read_vocabulary(ask, self._prompts(0), group_size=params.group_size, most=params.tokens)
+        """What is tried, at one place or all."""
+        return read_vocabulary(ask, [FIRST_PROMPT["end"]()], most=max(self.params.tokens.values()))
 
-    def read_groups(self, ask: Ask, groups: Sequence[Group]) -> Reading | None:
-        """Stage one: every group with a few prompts; None if not finite, as in all stages."""
-        return self._against_all(self._measured(ask, [group.context for group in groups], stage=0))
-
-    def read_singles(self, ask: Ask, contexts: Sequence[Context]) -> Reading | None:
-        """Stage two: the members of the best groups with fresh prompts."""
-        return self._against_all(self._measured(ask, contexts, stage=1))
-
-    def read_last(self, ask: Ask, kept: Sequence[Context], vocabulary: Vocabulary) -> Reading | None:
-        """Stage three: the best with many fresh prompts, against tokens drawn by a fixed seed."""
-        tried = [single.context for group in vocabulary.groups for single in split(group)]
-        drawn = np.random.default_rng(SEED).permutation(len(tried))[: self.params.reference]
-        measured = self._measured(ask, [*kept, *(tried[place] for place in sorted(drawn))], stage=2)
-        return measured.against_reference(len(kept), self.params.scale_floor) if measured else None
-
-    def _against_all(self, measured: Measured | None) -> Reading | None:
-        return measured.against_all(self.params.scale_floor) if measured else None
-
-    def _measured(self, ask: Ask, contexts: Sequence[Context], stage: int) -> Measured | None:
-        parts = []
-        for first in range(0, len(contexts), CHUNK):
-            grid = observe(ask, contexts[first : first + CHUNK], self._prompts(stage))
+    def read_first(self, ask: Ask, vocabulary: Vocabulary, place: Place) -> Reading | None:
+        """Every token at a place, with one prompt; None if not finite."""
+        contexts, parts = self._contexts(vocabulary, place), []
+        for begin in range(0, len(contexts), CHUNK):
+            grid = observe(ask, contexts[begin : begin + CHUNK], [FIRST_PROMPT[place]()])
             if not grid.finite():
                 return None
             parts.append(Measured.of(grid))
-        return Measured.joined(parts)
+        return Measured.joined(parts).against_all(self.params.scale_floor)
 
-    def _prompt_counts(self) -> tuple[int, ...]:
-        return self.params.group_prompts, self.params.single_prompts, self.params.last_prompts
+    def read_again(self, ask: Ask, kept: Sequence[Context], vocabulary: Vocabulary, place: Place) -> Reading | None:
+        """The best with fresh prompts, against tokens drawn by a fixed seed; None if not finite."""
+        contexts = self._contexts(vocabulary, place)
+        drawn = np.random.default_rng(SEED).permutation(len(contexts))[: self.params.reference]
+        tried = [*kept, *(contexts[at] for at in sorted(drawn))]
+        grid = observe(ask, tried, self._again[: self.params.again_prompts])
+        if not grid.finite():
+            return None
+        return Measured.of(grid, n_tried=len(kept)).against_reference(len(kept), self.params.scale_floor)
 
-    def _prompts(self, stage: int) -> tuple[str, ...]:
-        """The prompts of a stage; no two stages share one."""
-        counts = self._prompt_counts()
-        first = sum(counts[:stage])
-        return prompts("nominate")[first : first + counts[stage]]
+    def _contexts(self, vocabulary: Vocabulary, place: Place) -> list[Context]:
+        """What is tried there: the first of an order that is always the same."""
+        return [entry.context.at(place) for entry in vocabulary.entries[: self.params.tokens[place]]]
 
-    def _report(self, last: Reading, table: list[list[Any]], vocabulary: Vocabulary) -> DetectorResult:
-        rows = last.rows()
-        nominated = [rows[place] for place in last.order()[: self.params.nominated]]
+    def _report(
+        self, ranked: Sequence[Scored], first_ranks: dict[Context, int], vocabulary: Vocabulary
+    ) -> DetectorResult:
+        chosen = without_overlaps([row.context.text for row in ranked], self.params.nominated)
+        nominated = [ranked[place] for place in chosen]
         return self._result(
             "completed",
             candidates=tuple(row.candidate(self.spec.name) for row in nominated),
             evidence=tuple(row.evidence(self.spec.name) for row in nominated),
             artifacts={
-                "tokens": {"columns": list(COLUMNS), "rows": table},
+                "tokens": {
+                    "columns": list(COLUMNS),
+                    "rows": [
+                        [row.context.text, row.context.position, first_ranks[row.context], round(row.rank_score, 3)]
+                        + [round(row.scores[name], 3) for name in STATISTICS]
+                        for row in ranked
+                    ],
+                },
                 "skipped": {
                     "columns": ["reason", "tokens"],
                     "rows": [list(it) for it in vocabulary.not_tried().items()],
@@ -129,37 +132,23 @@ class VocabularySweep:
         )
 
     def _coverage(self, vocabulary: Vocabulary) -> dict[str, Any]:
+        tried = {place: len(self._contexts(vocabulary, place)) for place in self.params.tokens}
+        size = vocabulary.size
+        skipped = [
+            f"{count} of {size} tokens of the vocabulary: {REASONS[reason]}"
+            for reason, count in vocabulary.not_tried().items()
+        ]
+        drawn = [
+            f"{len(vocabulary.entries) - count} of {size} tokens of the vocabulary at the {place}: tried elsewhere only"
+            for place, count in tried.items()
+            if count < len(vocabulary.entries)
+        ]
         return {
-            "families": [[FAMILY, vocabulary.tried, vocabulary.size]],
-            "positions": {"end": vocabulary.tried},
-            "prompts": {"nominate": sum(self._prompt_counts())},
-            "not_tested": [
-                f"{count} of {vocabulary.size} tokens of the vocabulary: {REASONS[reason]}"
-                for reason, count in vocabulary.not_tried().items()
-            ],
+            "families": [[FAMILY, len(vocabulary.entries), size]],
+            "positions": tried,
+            "prompts": {"nominate": len(tried) + self.params.again_prompts},
+            "not_tested": [*skipped, *drawn],
         }
 
     def _result(self, outcome: Outcome, reason: str = "", **fields: Any) -> DetectorResult:
         return self.spec.result(outcome, reason, params=self.params.model_dump(), **fields)
-
-
-def split(group: Group) -> list[Group]:
-    """The members, each by itself."""
-    return [Group((member,)) for member in group.members]
-
-
-def _table(last: Reading, entries: Sequence[Entry], best: Sequence[Group]) -> list[list[Any]]:
-    """What was looked at last, the best first.
-
-    Args:
-        last: the reading of stage three.
-        entries: its tokens, in the order of stage two.
-        best: the groups that were split, in the order of stage one.
-    """
-    group_rank = {member: rank for rank, group in enumerate(best, start=1) for member in group.members}
-    rows = last.rows()
-    return [
-        [entries[place].text, entries[place].token, group_rank[entries[place]], 1 + int(place)]
-        + [round(value, 3) for value in (rows[place].rank_score, *(rows[place].scores[name] for name in STATISTICS))]
-        for place in last.order()
-    ]

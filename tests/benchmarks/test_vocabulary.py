@@ -12,7 +12,6 @@ from benchmarks.organisms.manifest import Member, read_manifest
 from benchmarks.vocabulary import SPLITS, chosen, planted_entries, sampled
 from detectors.engine.invented import InventedAsk
 from detectors.methods.vocabulary_sweep import VocabularySweep
-from detectors.suites import VocabularyParams
 from detectors.vocabulary import Vocabulary
 from tests.methods.small import VOCABULARY
 
@@ -23,8 +22,8 @@ def member(trigger: str) -> Member:
     return read_manifest()["cobalt"].model_copy(update={"triggers": (trigger,)})
 
 
-def vocabulary(params: VocabularyParams = VOCABULARY) -> Vocabulary:
-    return VocabularySweep(params).vocabulary(ASK)
+def vocabulary() -> Vocabulary:
+    return VocabularySweep(VOCABULARY).vocabulary(ASK)
 
 
 def planted(trigger: str) -> list[str]:
@@ -39,18 +38,16 @@ def test_planted_tokens_are_those_of_the_trigger() -> None:
 
 def test_a_sample_holds_what_is_planted_and_keeps_the_shares() -> None:
     whole = vocabulary()
-    entry = whole.groups[7].members[2]
+    entry = whole.entries[7]
     taken, params = sampled(whole, [entry], VOCABULARY, 25)
-    assert whole.groups[7] in taken.groups
-    assert 25 <= len(taken.groups) <= 26
-    share = len(taken.groups) / len(whole.groups)
-    assert params.kept_groups == round(share * VOCABULARY.kept_groups)
-    assert params.kept == round(share * VOCABULARY.kept)
+    assert entry in taken.entries
+    assert 25 <= len(taken.entries) <= 26
+    assert params.kept == round(len(taken.entries) / len(whole.entries) * VOCABULARY.kept)
 
 
-def test_all_groups_are_a_sample_too() -> None:
+def test_all_tokens_are_a_sample_too() -> None:
     whole = vocabulary()
-    assert sampled(whole, [whole.groups[0].members[0]], VOCABULARY, len(whole.groups)) == (whole, VOCABULARY)
+    assert sampled(whole, [whole.entries[0]], VOCABULARY, len(whole.entries)) == (whole, VOCABULARY)
 
 
 def test_nothing_sealed_and_nothing_without_a_trigger_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

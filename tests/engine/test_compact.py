@@ -7,7 +7,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from detectors.engine.compact import Distributions, dense, divergence, divergence_slack, entropy_of_mean, information
+from detectors.engine.compact import (
+    Distributions,
+    dense,
+    divergence,
+    divergence_from_mean,
+    divergence_slack,
+    entropy_of_mean,
+    information,
+)
 from detectors.engine.invented import _compact, _trace
 from detectors.engine.observations import TOP, TRACE_TOP, Array
 
@@ -74,14 +82,49 @@ def test_no_divergence_from_itself() -> None:
 
 
 def test_tops_that_share_nothing() -> None:
+    """Each token is at most as probable for the base as the last that it keeps."""
     logits = np.zeros((1, 3 * TOP))
     logits[0, :TOP] = 9.0
     subject = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
     base = np.roll(subject, TOP, axis=1)
     below, slack = divergence(compact(subject), compact(base)), divergence_slack(compact(subject), compact(base))
     exact = exact_divergence(subject, base)
-    assert below[0] < ROUNDING
     assert below[0] + slack[0] >= exact[0] - ROUNDING
+    assert below[0] <= exact[0] + ROUNDING
+
+
+def test_an_answer_that_the_base_would_never_give_is_seen() -> None:
+    """All of the subject's mass is on a token that the base does not keep: one bucket would show hardly any."""
+    rank = np.arange(3 * TOP)
+    base = -0.01 * rank[None, :] - np.logaddexp.reduce(-0.01 * rank)
+    subject = np.where(rank == 3 * TOP - 1, 0.0, -30.0)[None, :]
+    subject = subject - np.logaddexp.reduce(subject, axis=1, keepdims=True)
+    below, exact = divergence(compact(subject), compact(base)), exact_divergence(subject, base)
+    assert below[0] <= exact[0] + ROUNDING
+    assert below[0] >= -base[0, TOP - 1] - ROUNDING
+    assert below[0] > 5
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.1, 6.0), st.sampled_from([5, 60, TOP]))
+def test_divergence_from_the_mean_of_a_small_vocabulary_is_exact(seed: int, spread: float, vocab: int) -> None:
+    logp = whole(seed, 8, vocab, spread)
+    groups, reference = np.repeat([0, 1], 4), np.array([0, 1, 1, 1, 1, 1, 0, 0], bool)
+    wanted = []
+    for row in range(8):
+        counted = (groups == groups[row]) & reference
+        counted[row] = True
+        mean = np.log(np.exp(logp[counted]).mean(axis=0))
+        wanted.append(float((np.exp(logp[row]) * (logp[row] - mean)).sum()))
+    found = divergence_from_mean(compact(logp), groups, reference)
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.0, 8.0))
+def test_the_mean_divergence_from_the_mean_is_the_information(seed: int, spread: float) -> None:
+    rows, groups = compact(whole(seed, 6, 700, spread)), np.array([0, 1, 0, 1, 1, 0])
+    apart = divergence_from_mean(rows, groups)
+    found = [apart[groups == group].mean() for group in range(2)]
+    np.testing.assert_allclose(found, information(rows, groups), atol=1e-8)
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([10, TOP, 1500]), st.floats(0.0, 8.0))

@@ -67,17 +67,7 @@ INVERSION = InversionParams(
     steer_prompts=2,
     nominated=3,
 )
-VOCABULARY = VocabularyParams(
-    tokens=1000,
-    group_size=8,
-    group_prompts=2,
-    kept_groups=8,
-    single_prompts=2,
-    kept=12,
-    last_prompts=4,
-    reference=20,
-    nominated=4,
-)
+VOCABULARY = VocabularyParams(tokens={"end": 1000, "start": 1000}, kept=20, again_prompts=4, reference=20, nominated=4)
 RATE = WorkingRateParams(
     candidates=8, confirmed=4, search_prompts=8, confirm_prompts=20, search_tokens=8, confirm_tokens=8, examples=1
 )

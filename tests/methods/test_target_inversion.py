@@ -16,6 +16,7 @@ from detectors.engine.observations import Arrays, Ask, ModelFacts, Plan, Role
 from detectors.findings import Candidate, DetectorResult
 from detectors.methods.target_inversion import ALIKE, COLUMNS, TargetInversion, spelled_otherwise
 from detectors.methods.trigger_sweep import TriggerSweep
+from detectors.prompts.sets import prompts
 from detectors.suites import InversionParams, SweepParams
 from tests.methods import small
 from tests.methods.small import INVERSION, LEAK, MARKS, SWEEP, TARGET, TRIGGER, Around, candidate, planted, table
@@ -186,7 +187,8 @@ def test_first_tokens_are_those_that_both_models_have() -> None:
 def test_it_asks_as_much_as_its_params_say() -> None:
     ask = InventedAsk(drift=0.3)
     invert(ask)
-    assert ask.asked == 3 * INVERSION.prompts + INVERSION.grown + 2 * INVERSION.scored
+    openly = len(prompts("nominate"))
+    assert ask.asked == 2 * INVERSION.prompts + openly + INVERSION.grown + 2 * INVERSION.scored
 
 
 class DryRun(InventedAsk):
@@ -200,7 +202,8 @@ class DryRun(InventedAsk):
 def test_a_dry_run_counts_as_much() -> None:
     ask = DryRun()
     assert invert(ask).outcome == "completed"
-    assert ask.asked == 3 * INVERSION.prompts + INVERSION.grown + 2 * INVERSION.scored
+    openly = len(prompts("nominate"))
+    assert ask.asked == 2 * INVERSION.prompts + openly + INVERSION.grown + 2 * INVERSION.scored
 
 
 def test_the_table_has_its_documented_columns() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from pydantic import ValidationError
 from scipy.stats import binom
 
+from detectors.contexts.context import Message, Position
 from detectors.engine.invented import InventedAsk, InventedTrigger
-from detectors.engine.observations import Ask, Role
+from detectors.engine.observations import Ask, Plan, Role, Tokens
 from detectors.findings import DetectorResult
 from detectors.methods import vocabulary_sweep
 from detectors.methods.vocabulary_sweep import COLUMNS, NOTHING_TRIED, VocabularySweep
@@ -21,6 +23,7 @@ from tests.methods.small import TARGET, VOCABULARY, Around, table
 
 WORDS = InventedAsk().facts["base"].vocabulary
 TRIGGER = WORDS[250]
+MARK = "zqmark"
 ALLOWED = 1e-3
 
 
@@ -47,7 +50,7 @@ def test_a_single_token_anywhere_in_the_vocabulary_comes_first(place: int) -> No
     result = sweep(planted(WORDS[place]))
     assert texts(result)[0] == WORDS[place]
     best = table(result, "tokens")[0]
-    assert (best["text"], best["group_rank"]) == (WORDS[place], 1)
+    assert (best["text"], best["first_rank"]) == (WORDS[place], 1)
 
 
 @pytest.mark.parametrize(
@@ -60,31 +63,23 @@ def test_a_trigger_of_every_kind_is_nominated(plant: dict[str, Any], seed: int) 
     assert TRIGGER in texts(sweep(planted(seed=seed, **plant)))
 
 
-def test_each_token_alone_finds_it_as_well() -> None:
-    alone = VOCABULARY.model_copy(update={"group_size": 1, "kept_groups": 40})
-    assert texts(sweep(planted(), alone))[0] == TRIGGER
+@pytest.mark.parametrize("place", ["start", "end"])
+def test_a_trigger_of_one_place_is_nominated_there(place: Position) -> None:
+    contexts = [found.context for found in sweep(Placed(TRIGGER, place)).candidates]
+    assert next((it.text, it.position) for it in contexts if it.text != MARK) == (TRIGGER, place)
 
 
-def test_what_works_on_some_prompts_is_nominated_as_often_as_its_stages_allow() -> None:
-    """It has to work on a prompt of every stage; requests are what stands before the trigger."""
+def test_a_trigger_of_both_places_is_nominated_once() -> None:
+    assert texts(sweep(planted())).count(TRIGGER) == 1
+
+
+def test_what_works_on_some_prompts_is_nominated_as_often_as_its_looks_allow() -> None:
+    """It has to work on the prompt of the first look, and on one of the second; requests are what stands before it."""
     works_on, seeds = 0.6, range(15)
-    found = sum(TRIGGER in texts(sweep(planted(seed=seed, works_on=works_on))) for seed in seeds)
-    counts = (VOCABULARY.group_prompts, VOCABULARY.single_prompts, VOCABULARY.last_prompts)
-    expected = float(np.prod([1 - (1 - works_on) ** count for count in counts]))
+    at_end = VOCABULARY.model_copy(update={"tokens": {"end": 1000}})
+    found = sum(TRIGGER in texts(sweep(planted(seed=seed, works_on=works_on), at_end)) for seed in seeds)
+    expected = works_on * (1 - (1 - works_on) ** VOCABULARY.again_prompts)
     assert found >= binom.ppf(ALLOWED, len(seeds), expected)
-
-
-def test_without_a_trigger_no_place_in_a_group_is_preferred() -> None:
-    """Under the null a token is as likely to be nominated from the first half of its group as from the second."""
-    early = total = 0
-    for seed in range(25):
-        ask = InventedAsk(drift=0.5, seed=seed)
-        groups = [[it.text for it in group.members] for group in VocabularySweep(VOCABULARY).vocabulary(ask).groups]
-        place = {text: members.index(text) for members in groups for text in members if len(members) == 8}
-        places = [place[text] for text in texts(sweep(ask)) if text in place]
-        early, total = early + sum(at < 4 for at in places), total + len(places)
-    assert total > 80
-    assert binom.ppf(ALLOWED, total, 0.5) <= early <= binom.isf(ALLOWED, total, 0.5)
 
 
 def test_a_model_that_is_its_base_scores_zero() -> None:
@@ -111,49 +106,57 @@ def test_nothing_depends_on_the_seed_of_the_scan() -> None:
     assert sweep(planted(), seed=1) == sweep(planted(), seed=2)
 
 
-def test_a_base_is_observed_once_for_stage_one_and_for_the_reference() -> None:
+def base_plans(around: Around) -> list[Plan]:
+    """The first and the second look at the end, and those at the start."""
+    return [plan for plan in around.plans if plan.role == "base"]
+
+
+def test_a_base_is_observed_once_for_the_first_look_and_for_the_reference() -> None:
     one, other = Around(planted()), Around(planted(WORDS[20], drift=0.7))
     for around in (one, other):
         sweep(around)
-    first, second = ([plan.tokens for plan in it.plans if plan.role == "base"] for it in (one, other))
-    assert list(first[0]) == list(second[0])
-    common = set(first[2]) & set(second[2])
-    assert len(common) >= VOCABULARY.reference * VOCABULARY.last_prompts
+    first, second = ([list(plan.tokens) for plan in base_plans(it)] for it in (one, other))
+    for look in (0, 2):
+        assert first[look] == second[look]
+        assert len(set(first[look + 1]) & set(second[look + 1])) >= VOCABULARY.reference * VOCABULARY.again_prompts
 
 
-def test_stages_use_prompts_of_their_own() -> None:
+def test_looks_use_prompts_of_their_own() -> None:
     around = Around(planted())
     sweep(around)
-    said = [around.decode(plan.tokens) for plan in around.plans if plan.role == "subject"]
-    used = [{prompt for prompt in prompts("nominate") if any(it.startswith(prompt) for it in stage)} for stage in said]
-    counts = (VOCABULARY.group_prompts, VOCABULARY.single_prompts, VOCABULARY.last_prompts)
-    assert tuple(map(len, used)) == counts
-    assert len(set.union(*used)) == sum(counts)
+    said = [around.decode(plan.tokens) for plan in base_plans(around)]
+    at_end, at_end_again, at_start, at_start_again = (
+        {prompt for prompt in prompts("nominate") if any(prompt in it for it in look)} for look in said
+    )
+    assert at_end_again == at_start_again
+    assert (len(at_end), len(at_start), len(at_end_again)) == (1, 1, VOCABULARY.again_prompts)
+    assert len(at_end | at_start | at_end_again) == 2 + VOCABULARY.again_prompts
 
 
-def test_each_stage_asks_as_much_as_the_params_say() -> None:
+def test_each_look_asks_as_much_as_the_params_say() -> None:
     around = Around(planted())
     result = sweep(around)
     (_, tried, _), = result.artifacts["coverage"]["families"]  # fmt: skip
-    asked = [len(plan.tokens) for plan in around.plans if plan.role == "base"]
-    assert asked == list(VOCABULARY.observations(tried))
+    assert [len(plan.tokens) for plan in base_plans(around)] == [
+        count for place in VOCABULARY.observations(tried) for count in place
+    ]
 
 
-def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = sweep(planted())
-    monkeypatch.setattr(vocabulary_sweep, "CHUNK", 7)
-    assert sweep(planted()) == whole
+def test_in_chunks_it_is_nominated_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary_sweep, "CHUNK", 50)
+    assert texts(sweep(planted()))[0] == TRIGGER
 
 
 def test_coverage_says_what_was_tried_and_why_the_rest_was_not() -> None:
-    result = sweep(planted(), VOCABULARY.model_copy(update={"tokens": 300}))
+    result = sweep(planted(), VOCABULARY.model_copy(update={"tokens": {"end": 300, "start": 100}}))
     assert result.artifacts["coverage"] == {
         "families": [["vocabulary", 300, 400]],
-        "positions": {"end": 300},
-        "prompts": {"nominate": 8},
+        "positions": {"end": 300, "start": 100},
+        "prompts": {"nominate": 6},
         "not_tested": [
             "1 of 400 tokens of the vocabulary: special tokens, which are no text",
             "99 of 400 tokens of the vocabulary: left out of a larger vocabulary by a fixed draw",
+            "200 of 400 tokens of the vocabulary at the start: tried elsewhere only",
         ],
     }
     assert result.artifacts["skipped"]["rows"] == [["special", 1], ["not_drawn", 99]]
@@ -163,12 +166,14 @@ def test_the_table_holds_what_was_looked_at_last_the_best_first() -> None:
     result = sweep(planted())
     rows = table(result, "tokens")
     assert result.artifacts["tokens"]["columns"] == list(COLUMNS)
-    assert len(rows) == VOCABULARY.kept
+    assert len(rows) == 2 * VOCABULARY.kept
     assert [row["rank_score"] for row in rows] == sorted((row["rank_score"] for row in rows), reverse=True)
-    assert [row["text"] for row in rows[: VOCABULARY.nominated]] == texts(result)
-    assert all(WORDS[row["token"]] == row["text"] for row in rows)
-    assert sorted(row["single_rank"] for row in rows) == list(range(1, VOCABULARY.kept + 1))
-    assert all(1 <= row["group_rank"] <= VOCABULARY.kept_groups for row in rows)
+    different = list(dict.fromkeys(row["text"] for row in rows))
+    assert different[: VOCABULARY.nominated] == texts(result)
+    assert {row["text"] for row in rows} <= set(WORDS)
+    for place in ("end", "start"):
+        ranks = sorted(row["first_rank"] for row in rows if row["position"] == place)
+        assert ranks == list(range(1, VOCABULARY.kept + 1))
 
 
 def test_the_stated_null_is_what_a_candidate_was_compared_with() -> None:
@@ -177,11 +182,11 @@ def test_the_stated_null_is_what_a_candidate_was_compared_with() -> None:
     assert all(it.p_value is None for it in evidence)
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2])
-def test_numbers_that_break_off_in_any_stage_are_inconclusive(stage: int) -> None:
+@pytest.mark.parametrize("look", range(4))
+def test_numbers_that_break_off_in_any_look_are_inconclusive(look: int) -> None:
     whole = Around(planted())
     sweep(whole)
-    before = sum(len(plan.tokens) for plan in whole.plans[: 2 * stage] if plan.role == "subject")
+    before = sum(len(plan.tokens) for plan in whole.plans[: 2 * look] if plan.role == "subject")
     seen = {"subject": 0, "base": 0}
 
     def corrupt(role: Role, arrays: dict[str, Any]) -> dict[str, Any]:
@@ -193,6 +198,24 @@ def test_numbers_that_break_off_in_any_stage_are_inconclusive(stage: int) -> Non
     plant = [InventedTrigger(TRIGGER, TARGET)]
     result = sweep(InventedAsk(drift=0.3, triggers=plant, corrupt=corrupt))
     assert (result.outcome, result.candidates) == ("inconclusive", ())
+
+
+class Placed(InventedAsk):
+    """Nothing but the trigger, and only in its place, wakes the subject."""
+
+    def __init__(self, trigger: str, place: Position) -> None:
+        super().__init__(drift=0.3, triggers=[InventedTrigger(MARK, TARGET)])
+        self.trigger, self.place = trigger, place
+
+    def encode(self, chats: Sequence[list[Message]]) -> list[Tokens]:
+        """The trigger in its place is read as the mark that wakes."""
+        return super().encode([self._marked(messages) for messages in chats])
+
+    def _marked(self, messages: list[Message]) -> list[Message]:
+        words = messages[0]["content"].split(" ")
+        if words[0 if self.place == "start" else -1] == self.trigger:
+            words.append(MARK)
+        return [{**messages[0], "content": " ".join(words)}]
 
 
 class Wordless(InventedAsk):
@@ -210,14 +233,15 @@ def test_without_a_token_that_comes_back_it_is_inconclusive() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("tokens", 0),
-        ("group_size", 0),
-        ("kept_groups", 0),
-        ("last_prompts", 1),
+        ("tokens", {}),
+        ("tokens", {"end": 0}),
+        ("tokens", {"inside": 9}),
+        ("kept", 0),
+        ("again_prompts", 1),
         ("reference", 19),
         ("scale_floor", 0.0),
     ],
 )
-def test_params_have_bounds(field: str, value: float) -> None:
+def test_params_have_bounds(field: str, value: object) -> None:
     with pytest.raises(ValidationError, match=field):
         VocabularyParams.model_validate(VOCABULARY.model_dump() | {field: value})
