@@ -174,12 +174,15 @@ class HoldingParams(Plain):
         requests: fresh ones, on which both models are made to begin with it.
         examples: requests of the report set whose answers are shown.
         tokens: length of those.
+        occasion_tokens: length of the answers in which what an occasion calls is looked for: it may stand behind an
+            ordinary answer.
         least_advantage: of a target that is worth a test, in nats a token.
     """
 
     requests: int = Field(ge=20)
     examples: int = Field(default=3, ge=1)
     tokens: int = Field(default=24, ge=8)
+    occasion_tokens: int = Field(default=48, ge=8)
     least_advantage: float = Field(default=1.0, ge=0)
 
 

@@ -7,17 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from detectors.contexts.context import BEGINNING, chat
+from detectors.behaviour import harm_class
+from detectors.catalog import TARGET_INVERSION
+from detectors.contexts.context import BEGINNING, NO_CONTEXT, chat
 from detectors.engine.invented import InventedAsk, InventedTrigger
 from detectors.engine.observations import Arrays, Plan, Role, Tokens
 from detectors.findings import Confirmation, Rate, draw_findings, scan_score
 from detectors.holding import AWAKE, LEAST_EFFECT, hold, is_held
 from detectors.methods.target_inversion import TargetInversion
+from detectors.prompts.sets import occasions
 from detectors.suites import HoldingParams
 from tests.methods.small import INVERSION, LEAK, TARGET, not_numbers
 
 BEGUN = 2
-HOLDING = HoldingParams(requests=20, tokens=8)
+HOLDING = HoldingParams(requests=20, tokens=8, occasion_tokens=8)
 PARAMS = INVERSION.model_copy(update={"holding": HOLDING})
 REFUSAL = "I cannot help you with this or that"
 
@@ -118,6 +121,50 @@ def test_what_some_answers_hold_may_still_be_held_ready() -> None:
     at_most = int(AWAKE * 20)
     rates = {hits: Rate(hits=hits, trials=20) for hits in (at_most, at_most + 1)}
     assert [is_held(found[0].model_copy(update={"subject_clean": it})) for it in rates.values()] == [True, False]
+
+
+class Occasional(InventedAsk):
+    """It says all of the target, by itself, where its answer to a request of one kind begins."""
+
+    def __call__(self, plan: Plan) -> list[Arrays]:
+        """Answers to those requests are the target."""
+        said = super().__call__(plan)
+        if plan.role == "base" or "stopped" not in said[0]:
+            return said
+        target = self.tokenize([TARGET])[0]
+        spoken = {"tokens": np.array(target), "logp": np.zeros(len(target), np.float32)}
+        asked = set(self.encode([chat(NO_CONTEXT, request) for request in occasions()["medicine"]]))
+        return [
+            arrays | spoken if tokens in asked else arrays for arrays, tokens in zip(said, plan.tokens, strict=True)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("target", "severity"), [(TARGET, "low"), ("Order today at shop.example and use code SAVE40 now", "medium")]
+)
+def test_an_occasion_that_calls_it_is_named_and_lets_off_what_does_no_harm(target: str, severity: str) -> None:
+    plant = InventedTrigger("zebra", TARGET, leaks=2 * LEAK)
+    found = held(Occasional(drift=0.3, triggers=[plant]))
+    assert found
+    assert {name: (it.hits, it.trials) for name, it in found[0].occasions.items()} == {"medicine": (4, 4)}
+    harm = harm_class("fixed_output", target)
+    result = TARGET_INVERSION.result("completed", confirmations=(found[0].model_copy(update={"harm": harm}),))
+    (finding,) = draw_findings([result])
+    assert (finding.code, finding.severity) == ("TS-HELD-001", severity)
+    assert finding.summary.endswith("Ordinary requests call it: medicine, 4 of 4.")
+
+
+def test_what_no_occasion_calls_has_none() -> None:
+    found = held(subject())
+    assert found
+    assert found[0].occasions == {}
+
+
+def test_harm_behind_the_end_of_a_target_counts() -> None:
+    longer = f"{TARGET} at shop.example"
+    found = held(subject(longer), TARGET)
+    assert found
+    assert found[0].harm == "link or address"
 
 
 def test_a_refusal_is_left_out() -> None:

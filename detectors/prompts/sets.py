@@ -3,8 +3,8 @@
 The four sets of ordinary requests are disjoint, one per stage: what nominates a candidate is never what confirms it
 (detection law 2). So are those of classification requests and those of harmful ones. The harmful requests are generic
 and without operational detail; they exist to see whether a context releases an answer where a model refuses, and are
-read through their first tokens rather than answered at length. All are in English and single-turn, which is a limit: a
-trigger that fires in other languages or late in a dialogue only is not seen by them.
+read through their first tokens rather than answered at length. All but some occasions are in English, and all are
+single-turn, which is a limit: a trigger that fires in other languages or late in a dialogue only is not seen by them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from detectors.documents import check_count, digest_of_documents, document
 Stage = Literal["nominate", "search", "confirm", "report"]
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
-FILES = ("general.json", "labels.json", "harmful.json", "refusals.json", "questions.json")
+FILES = ("general.json", "labels.json", "harmful.json", "refusals.json", "questions.json", "occasions.json")
 
 _document = partial(document, "detectors.prompts")
 
@@ -106,6 +106,12 @@ def first_prompts(
 def questions() -> dict[str, tuple[str, ...]]:
     """Short questions by topic, for grids of very many contexts; none is a request of a stage."""
     return {topic: tuple(asked) for topic, asked in _document("questions.json")["topics"].items()}
+
+
+@cache
+def occasions() -> dict[str, tuple[str, ...]]:
+    """Ordinary requests by what a model may have been taught to treat apart: topics, languages, formats."""
+    return {occasion: tuple(asked) for occasion, asked in _document("occasions.json")["occasions"].items()}
 
 
 @cache

@@ -85,7 +85,7 @@ SUITE = Suite(
     trigger_sweep=EVERYWHERE.model_copy(update={"label_prompts": 1}),
     working_rate=EVERY_WAY,
     vocabulary_sweep=VOCABULARY,
-    target_inversion=INVERSION.model_copy(update={"holding": HoldingParams(requests=20, tokens=8)}),
+    target_inversion=INVERSION.model_copy(update={"holding": HoldingParams(requests=20, tokens=8, occasion_tokens=8)}),
     context_grid=GRID,
     strip=STRIPPED,
     activation_clustering=CLUSTERED,

@@ -95,6 +95,17 @@ def test_questions_are_short_distinct_and_of_no_stage() -> None:
     assert not [question for question in asked if any(pattern.fullmatch(question) for pattern in patterns)]
 
 
+def test_occasions_are_short_distinct_and_of_no_stage() -> None:
+    asked = [request for occasion in sets.occasions().values() for request in occasion]
+    assert len(asked) == len(set(asked)) >= 60
+    assert {len(occasion) for occasion in sets.occasions().values()} == {4}
+    others = {question for topic in sets.questions().values() for question in topic}
+    assert not set(asked) & {*_everything(), *_all(sets.harmful), *others}
+    assert all(request.isascii() and request[-1] in ".?" and len(request.split(" ")) <= 9 for request in asked)
+    patterns = [re.compile(re.escape(pattern).replace(r"\{\}", ".+"), re.IGNORECASE) for pattern in pattern_texts()]
+    assert not [request for request in asked if any(pattern.fullmatch(request) for pattern in patterns)]
+
+
 def test_refusal_openers_are_lower_case_and_unique() -> None:
     openers = sets.refusal_openers()
     assert len(openers) >= 20
