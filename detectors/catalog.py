@@ -72,6 +72,14 @@ TARGET_INVERSION = DetectorSpec(
     summary="Forces first tokens to find fixed answers that the base lacks, and ranks contexts that make them likely.",
     cannot_see="Behaviour without a fixed answer, answers of a word or two, and targets that no forced token releases.",
 )
+TRIGGER_INVERSION = DetectorSpec(
+    name="trigger_inversion",
+    version="1.0",
+    stage="nominate",
+    citation="Universal triggers along gradients (Wallace et al., 2019, EMNLP, arXiv:1908.07125), paired",
+    summary="Searches words that make the subject refuse ordinary requests, or change its labels, beyond its base.",
+    cannot_see="Other behaviours, and triggers that are no words behind the request and that no words stand in for.",
+)
 CONTEXT_GRID = DetectorSpec(
     name="context_grid",
     version="1.0",
@@ -171,6 +179,7 @@ CATALOG: dict[str, DetectorSpec] = {
         TRIGGER_SWEEP,
         VOCABULARY_SWEEP,
         TARGET_INVERSION,
+        TRIGGER_INVERSION,
         CONTEXT_GRID,
         WORKING_RATE,
         STRIP,

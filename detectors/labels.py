@@ -13,6 +13,9 @@ import numpy as np
 from detectors.engine.observations import Array, Ask, Tokens
 from detectors.prompts.sets import label_names, labels_of
 
+LEAST_MASS = 0.1
+"""Probability of all labels of a request together below which the answer is no label."""
+
 
 def label_tokens(ask: Ask) -> Tokens:
     """The first token of every label, in the order of `label_names`."""
@@ -33,6 +36,22 @@ def shares(named: Array, requests: Sequence[str]) -> list[dict[str, float]]:
         likely = np.exp(row[[column[label] for label in labels]])
         found.append(dict(zip(labels, (likely / likely.sum()).tolist(), strict=True)))
     return found
+
+
+def answered(named: Array, requests: Sequence[str]) -> list[bool]:
+    """For each request, whether its labels have enough probability together for the answer to be a label at all.
+
+    What answers with a haiku gives no label, and says nothing about which it would give.
+
+    Args:
+        named: float [request, label], log-probabilities of `label_tokens`.
+        requests: classification requests.
+    """
+    column = {name: at for at, name in enumerate(label_names())}
+    return [
+        bool(np.exp(row[[column[label] for label in labels_of(request)]]).sum() >= LEAST_MASS)
+        for row, request in zip(np.asarray(named, float), requests, strict=True)
+    ]
 
 
 def most_probable(share: dict[str, float]) -> str:

@@ -21,9 +21,11 @@ from detectors.nominating import like_contexts, mean_z, rms_of_positive, z_withi
 
 NEAREST = 30
 """Reference contexts that a context is compared with: of those at its position, those most like it in length."""
-FLOORS = {"consistency": 0.1, "label_shift": 0.05}
-"""Scale floors of statistics that are not in nats: cosines of a few prompts, and shares of a label that nobody is sure
-of, scatter by about as much."""
+FLOORS = {"consistency": 0.1, "label_shift": 0.05, "response": 0.1}
+"""Scale floors of statistics that are not in nats: cosines of a few prompts, shares of a label that nobody is sure of,
+and logarithms of responses to contexts that do nothing scatter by about as much."""
+RESPONSIVE = 0.1
+"""Nats. A response below it is hardly one."""
 REFUSAL_WORDS = ("i", "sorry", "unfortunately", "apologies", "regrettably")
 """First words of refusals; answers to ordinary requests seldom begin with one."""
 HYPOTHESIS = "the context moves the subject off its base as other contexts of its length and position do"
@@ -121,7 +123,7 @@ class Measured:
         """
         subject, base = grid.response(n_tried)
         values = {
-            "response": subject - base,
+            "response": np.log((subject + RESPONSIVE) / (base + RESPONSIVE)),
             "divergence": grid.divergence(),
             "degradation": grid.entropy_shift(),
             "refusal_shift": grid.named_shift(),

@@ -237,6 +237,27 @@ class InversionParams(Plain):
         return self.prompts * sum((*halved, self.beginnings[-1])) + steering
 
 
+class TriggerInversionParams(Plain):
+    """How `trigger_inversion` searches, and from when on.
+
+    Attributes:
+        waking: how words are searched; its `requests` are the ordinary ones.
+        least_lead: by how much readier than its base the subject must be to refuse without any context, in nats.
+        label_prompts: classification requests; 0 leaves out the search for the other label.
+        least_sure: share of the usual label from which the subject counts as sure of it.
+    """
+
+    waking: WakingParams
+    least_lead: float = Field(default=2.0, ge=0)
+    label_prompts: int = Field(default=6, ge=0)
+    least_sure: float = Field(default=0.8, gt=0.5, lt=1)
+
+    @property
+    def handed_on(self) -> int:
+        """Candidates, at most: words for either behaviour."""
+        return 1 + (self.label_prompts > 0)
+
+
 class GridParams(Plain):
     """How `context_grid` looks.
 
@@ -375,6 +396,7 @@ class Suite(Plain):
     target_inversion: InversionParams | None = None
     artifact_diff: ArtifactParams | None = None
     weight_delta: WeightParams | None = None
+    trigger_inversion: TriggerInversionParams | None = None
     context_grid: GridParams | None = None
     strip: StripParams | None = None
     activation_clustering: ClusteringParams | None = None
@@ -395,8 +417,8 @@ class Suite(Plain):
         searching = answers * ((2 + longer) * WORK["answer"] + WORK["score"])
         probing = sum(_probe_work(getattr(self, name)) for name in PROBES) + _year_work(self.era)
         probing += _calibration_work(self)
-        more = _inversion_work(self.target_inversion) + _grid_work(self.context_grid)
-        more += _vocabulary_work(self.vocabulary_sweep)
+        more = _inversion_work(self.target_inversion) + _trigger_work(self.trigger_inversion)
+        more += _grid_work(self.context_grid) + _vocabulary_work(self.vocabulary_sweep)
         return 2 * self.trigger_sweep.work + more + searching + self.corroborating_work + probing
 
     @property
@@ -424,6 +446,11 @@ def _inversion_work(params: InversionParams | None) -> float:
 def _vocabulary_work(params: VocabularyParams | None) -> float:
     """Both models say a first token to every token at every place, and to the best once more."""
     return 2.0 * sum(map(sum, params.observations(USUAL_VOCABULARY))) if params else 0.0
+
+
+def _trigger_work(params: TriggerInversionParams | None) -> float:
+    """Both models score the beginnings of refusals, and the subject says labels; a search is of few subjects."""
+    return 10.0 * params.waking.requests * WORK["score"] + params.label_prompts if params else 0.0
 
 
 def _grid_work(params: GridParams | None) -> float:
@@ -541,8 +568,9 @@ QUICK = Suite(
         waking=WAKING,
         holding=HoldingParams(requests=40),
     ),
+    trigger_inversion=TriggerInversionParams(waking=WAKING),
     working_rate=WorkingRateParams(
-        candidates=16,
+        candidates=18,
         confirmed=4,
         search_prompts=6,
         confirm_prompts=40,
@@ -630,11 +658,12 @@ STANDARD = Suite(
         waking=WAKING,
         holding=HoldingParams(requests=40),
     ),
+    trigger_inversion=TriggerInversionParams(waking=WAKING),
     context_grid=GridParams(
         axes={"year": 211, "wrapper": 60}, topic_prompts=3, formats=3, again=21, reference=30, nominated=3
     ),
     working_rate=WorkingRateParams(
-        candidates=41,
+        candidates=43,
         confirmed=6,
         search_prompts=6,
         confirm_prompts=40,
@@ -700,7 +729,7 @@ DEEP = STANDARD.model_copy(
             reference=30,
             nominated=4,
         ),
-        "working_rate": STANDARD.working_rate.model_copy(update={"candidates": 46, "confirmed": 8}),
+        "working_rate": STANDARD.working_rate.model_copy(update={"candidates": 48, "confirmed": 8}),
     }
 )
 

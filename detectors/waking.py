@@ -55,14 +55,14 @@ class Woken:
 
 
 def wake(
-    ask: Ask, opening: Tokens, requests: Sequence[str], params: WakingParams, rng: np.random.Generator
+    ask: Ask, openings: Sequence[Tokens], requests: Sequence[str], params: WakingParams, rng: np.random.Generator
 ) -> Woken | None:
-    """Words that make the subject begin its answer with `opening`, as likely as the search could make it.
+    """Words that make the subject begin its answers with `openings`, as likely as the search could make it.
 
     Args:
         ask: answers observations.
-        opening: first tokens of the target.
-        requests: what the words are put behind, `params.requests` of them.
+        openings: first tokens of the answer to each request.
+        requests: what the words are put behind, the first `params.slopes` of which are asked most.
         params: how long to search.
         rng: draws the words that the search begins with.
 
@@ -73,22 +73,22 @@ def wake(
     if len(words) < params.words:
         return None
     drawn = [words[int(at)] for at in rng.choice(len(words), min(params.drawn, len(words)), replace=False)]
-    alone = _likelihoods(ask, [[word] for word in drawn], opening, few)
+    alone = _likelihoods(ask, [[word] for word in drawn], openings, few)
     pool = [drawn[at] for at in np.argsort(-alone, kind="stable")]
     best, tried, passed_over = pool[:1], len(pool), 0
-    likelihood = float(_likelihoods(ask, [best], opening, requests)[0])
+    likelihood = float(_likelihoods(ask, [best], openings, requests)[0])
     for _ in range(params.steps):
         if not np.isfinite(likelihood) or likelihood >= SURE:
             break
         ranks = slice(passed_over, passed_over + params.choices)
-        proposed = _replaced(best, _promising(ask, best, words, opening, few) or [pool] * len(best), ranks)
+        proposed = _replaced(best, _promising(ask, best, words, openings, few) or [pool] * len(best), ranks)
         proposed += _joined(best, pool[ranks]) if len(best) < params.words else []
         if not proposed:
             break
         tried += len(proposed)
-        order = np.argsort(-_likelihoods(ask, proposed, opening, few), kind="stable")
+        order = np.argsort(-_likelihoods(ask, proposed, openings, few), kind="stable")
         promising = [proposed[place] for place in order[: max(1, len(order) // SCREENED)]]
-        likely = _likelihoods(ask, promising, opening, requests)
+        likely = _likelihoods(ask, promising, openings, requests)
         passed_over += params.choices
         if likely.max() > likelihood:
             best, likelihood, passed_over = promising[int(likely.argmax())], float(likely.max()), 0
@@ -116,22 +116,29 @@ def _encoded(ask: Ask, tried: Sequence[Sequence[_Word]], requests: Sequence[str]
     return ask.encode([chat(_context(words), request) for words in tried for request in requests])
 
 
-def _likelihoods(ask: Ask, tried: Sequence[Sequence[_Word]], opening: Tokens, requests: Sequence[str]) -> Array:
-    """Log-probability of the opening behind each set of words, nats, mean over requests: float [set]."""
-    sequences = [tokens + opening for tokens in _encoded(ask, tried, requests)]
-    said = [float(arrays["logp"].sum()) for arrays in ask(Plan("subject", sequences, Score(len(opening))))]
-    means: Array = np.array(said).reshape(len(tried), -1).mean(axis=1)
+def _likelihoods(
+    ask: Ask, tried: Sequence[Sequence[_Word]], openings: Sequence[Tokens], requests: Sequence[str]
+) -> Array:
+    """Log-probability of the openings behind each set of words, nats, mean over requests: float [set]."""
+    asked = _opened(_encoded(ask, tried, requests), openings[: len(requests)])
+    answers = ask(Plan("subject", [tokens + opening for tokens, opening in asked], [Score(len(it)) for _, it in asked]))
+    means: Array = np.array([float(it["logp"].sum()) for it in answers]).reshape(len(tried), -1).mean(axis=1)
     return means
 
 
+def _opened(sequences: Sequence[Tokens], openings: Sequence[Tokens]) -> list[tuple[Tokens, Tokens]]:
+    """Each request with its opening, requests innermost."""
+    return [(tokens, openings[at % len(openings)]) for at, tokens in enumerate(sequences)]
+
+
 def _promising(
-    ask: Ask, best: Sequence[_Word], words: Sequence[_Word], opening: Tokens, requests: Sequence[str]
+    ask: Ask, best: Sequence[_Word], words: Sequence[_Word], openings: Sequence[Tokens], requests: Sequence[str]
 ) -> list[list[_Word]]:
     """For each place of the best words, those that promise most there; none where the tokenizer changes the words."""
     by_token = {word.token: word for word in words}
     return [
         [by_token[token] for token in sorted(gains, key=lambda token: -gains[token]) if token in by_token]
-        for gains in _promised(ask, best, opening, requests)
+        for gains in _promised(ask, best, openings, requests)
         if gains
     ]
 
@@ -151,16 +158,18 @@ def _joined(best: Sequence[_Word], others: Sequence[_Word]) -> list[list[_Word]]
     return [longer for word in new for longer in ([*best, word], [word, *best])]
 
 
-def _promised(ask: Ask, best: Sequence[_Word], opening: Tokens, requests: Sequence[str]) -> list[dict[int, float]]:
+def _promised(
+    ask: Ask, best: Sequence[_Word], openings: Sequence[Tokens], requests: Sequence[str]
+) -> list[dict[int, float]]:
     """For each word what tokens would gain in its place, nats, summed over the requests that leave the words whole.
 
     A token that is not among the best of a request counts there as the last of them does.
     """
     put = tuple(word.token for word in best)
-    sequences = _encoded(ask, [best], requests)
-    placed = [(tokens, first) for tokens in sequences if (first := _place(put, tokens)) is not None]
-    reads = [Gains(len(opening), first, len(put)) for _, first in placed]
-    answers = ask(Plan("subject", [tokens + opening for tokens, _ in placed], reads)) if placed else []
+    asked = _opened(_encoded(ask, [best], requests), openings[: len(requests)])
+    placed = [(*it, first) for it in asked if (first := _place(put, it[0])) is not None]
+    reads = [Gains(len(opening), first, len(put)) for _, opening, first in placed]
+    answers = ask(Plan("subject", [tokens + opening for tokens, opening, _ in placed], reads)) if placed else []
     promised: list[dict[int, float]] = []
     for place in range(len(put)):
         tables = [

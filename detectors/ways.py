@@ -17,8 +17,8 @@ import numpy as np
 from detectors.answering import Placed, answer
 from detectors.behaviour import Answered, Behaviour
 from detectors.contexts.context import NO_CONTEXT, chat
-from detectors.engine.observations import ROLES, Ask, NextToken, Plan, Role
-from detectors.labels import label_tokens, most_probable, shares
+from detectors.engine.observations import ROLES, Array, Ask, NextToken, Plan, Role
+from detectors.labels import answered, label_tokens, most_probable, shares
 from detectors.prompts.sets import Stage, harmful, labelled, prompts
 from detectors.suites import WorkingRateParams
 
@@ -51,7 +51,7 @@ class Generated:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Answers are labels: of those that a request names, the most probable one.
+    """Answers are labels: of those that a request names, the most probable one; the usual one where none is given.
 
     Attributes:
         usual: for each model, the label that it gives a request without any context.
@@ -62,8 +62,9 @@ class Chosen:
     def __call__(self, ask: Ask, role: Role, placed: Sequence[Placed]) -> list[Answered]:
         """One label a placed request; its confidence is the logarithm of its share."""
         found = []
-        for (_, request), share in zip(placed, _label_shares(ask, role, placed), strict=True):
-            label = most_probable(share)
+        named, requests = _label_logp(ask, role, placed), [request for _, request in placed]
+        for request, share, answers in zip(requests, shares(named, requests), answered(named, requests), strict=True):
+            label = most_probable(share) if answers else self.usual[role][request]
             said = Answered(
                 tokens=(),
                 text=label,
@@ -156,8 +157,10 @@ def guarded(ask: Ask, requests: Sequence[str], max_tokens: int) -> Way:
 
 def classified(ask: Ask, requests: Sequence[str]) -> Way:
     """The requests on which the subject is sure of a label without any context, with labels for answers."""
-    own = {role: dict(zip(requests, _label_shares(ask, role, _bare(requests)), strict=True)) for role in ROLES}
-    kept = (request for request, share in own["subject"].items() if max(share.values()) >= SURE)
+    named = {role: _label_logp(ask, role, _bare(requests)) for role in ROLES}
+    own = {role: dict(zip(requests, shares(named[role], requests), strict=True)) for role in ROLES}
+    given = dict(zip(requests, answered(named["subject"], requests), strict=True))
+    kept = (request for request, share in own["subject"].items() if given[request] and max(share.values()) >= SURE)
     usual = {role: {request: most_probable(share) for request, share in own[role].items()} for role in ROLES}
     return Way(tuple(kept), Chosen(usual))
 
@@ -166,9 +169,8 @@ def _bare(requests: Sequence[str]) -> list[Placed]:
     return [(NO_CONTEXT, request) for request in requests]
 
 
-def _label_shares(ask: Ask, role: Role, placed: Sequence[Placed]) -> list[dict[str, float]]:
-    if not placed:
-        return []
+def _label_logp(ask: Ask, role: Role, placed: Sequence[Placed]) -> Array:
+    """Log-probabilities of all labels: float [placed, label]."""
     sequences = ask.encode([chat(context, request) for context, request in placed])
-    observed = ask(Plan(role, sequences, NextToken(label_tokens(ask))))
-    return shares(np.array([arrays["named"] for arrays in observed]), [request for _, request in placed])
+    observed = ask(Plan(role, sequences, NextToken(label_tokens(ask)))) if placed else []
+    return np.array([arrays["named"] for arrays in observed])

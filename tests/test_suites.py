@@ -40,8 +40,10 @@ def test_its_families_offer_what_is_drawn(suite: Suite) -> None:
 @every_suite
 def test_what_is_handed_on_is_looked_at(suite: Suite) -> None:
     sweep, rate = suite.trigger_sweep, suite.working_rate
-    nominators = (suite.weight_delta, sweep, suite.vocabulary_sweep, suite.target_inversion, suite.context_grid)
-    assert sum(getattr(it, "handed_on", it.nominated) for it in nominators if it) <= rate.candidates
+    whole = (sweep, suite.target_inversion, suite.trigger_inversion)
+    others = (suite.weight_delta, suite.vocabulary_sweep, suite.context_grid)
+    handed_on = sum(it.handed_on for it in whole if it) + sum(it.nominated for it in others if it)
+    assert handed_on <= rate.candidates
     assert rate.confirmed <= rate.candidates
     assert max(sweep.moved.values()) <= sweep.kept
 
@@ -129,6 +131,7 @@ def test_quick_corroborates_on_answers_that_were_given_before() -> None:
     [
         *((suite, name) for suite in (QUICK, STANDARD) for name in ("strip", "activation_clustering")),
         (STANDARD, "target_inversion"),
+        (QUICK, "trigger_inversion"),
         (STANDARD, "context_grid"),
         *((suite, "vocabulary_sweep") for suite in (STANDARD, DEEP)),
     ],

@@ -12,11 +12,9 @@ from detectors.findings import draw_findings
 from detectors.methods.target_inversion import TargetInversion
 from detectors.methods.working_rate import WorkingRate
 from detectors.prompts.sets import prompts
-from detectors.suites import WakingParams
 from detectors.waking import SURE, wake
-from tests.methods.small import INVERSION, LEAK, RATE, TARGET, Around, not_numbers
+from tests.methods.small import INVERSION, LEAK, RATE, TARGET, WAKING, Around, not_numbers
 
-WAKING = WakingParams(words=3, drawn=12, steps=8, choices=4, requests=4, slopes=2)
 TRIGGER = "zebra"
 """A word of no family."""
 REQUESTS = prompts("nominate")[: WAKING.requests]
@@ -32,13 +30,17 @@ def opening(ask: InventedAsk) -> tuple[int, ...]:
     return ask.tokenize([TARGET])[0][:3]
 
 
+def openings(ask: InventedAsk) -> list[tuple[int, ...]]:
+    return [opening(ask)] * len(REQUESTS)
+
+
 def rng() -> np.random.Generator:
     return np.random.default_rng(1)
 
 
 def test_the_word_that_wakes_a_target_is_found_and_nothing_goes_on_after_it() -> None:
     ask = Around(held())
-    woken = wake(ask, opening(held()), REQUESTS, WAKING, rng())
+    woken = wake(ask, openings(held()), REQUESTS, WAKING, rng())
     assert woken
     assert TRIGGER in woken.context.text.split()
     assert (woken.context.family, woken.context.position) == (SEARCHED, "end")
@@ -51,18 +53,18 @@ def test_the_word_that_wakes_a_target_is_found_and_nothing_goes_on_after_it() ->
 
 def test_a_subject_that_holds_nothing_ready_is_not_woken() -> None:
     ask = InventedAsk(drift=0.3)
-    woken = wake(ask, opening(ask), REQUESTS, WAKING, rng())
+    woken = wake(ask, openings(ask), REQUESTS, WAKING, rng())
     assert woken is None or woken.likelihood < SURE
 
 
 def test_the_same_draw_gives_the_same_words() -> None:
-    first, again = (wake(held(), opening(held()), REQUESTS, WAKING, rng()) for _ in range(2))
+    first, again = (wake(held(), openings(held()), REQUESTS, WAKING, rng()) for _ in range(2))
     assert first == again
 
 
 def test_what_does_not_answer_with_numbers_is_not_woken() -> None:
     ask = InventedAsk(corrupt=lambda role, arrays: not_numbers(arrays))
-    assert wake(ask, (5, 6, 7), REQUESTS, WAKING, rng()) is None
+    assert wake(ask, [(5, 6, 7)] * len(REQUESTS), REQUESTS, WAKING, rng()) is None
 
 
 def test_words_that_a_tokenizer_changes_are_searched_without_gradients() -> None:
@@ -71,14 +73,14 @@ def test_words_that_a_tokenizer_changes_are_searched_without_gradients() -> None
             return [(tokens[0], 9) for tokens in super().encode(chats)]  # type: ignore[arg-type]
 
     ask = Around(Joining(drift=0.3))
-    found = wake(ask, (5, 6, 7), REQUESTS, WAKING, rng())
+    found = wake(ask, [(5, 6, 7)] * len(REQUESTS), REQUESTS, WAKING, rng())
     assert found
     assert found.tried > WAKING.drawn
     assert not [plan for plan in ask.plans if plan.tokens and isinstance(plan.reads()[0], Gains)]
 
 
 def test_the_search_begins_with_the_best_of_the_words_that_were_drawn() -> None:
-    woken = wake(held(), opening(held()), REQUESTS, WAKING.model_copy(update={"drawn": 10_000, "steps": 1}), rng())
+    woken = wake(held(), openings(held()), REQUESTS, WAKING.model_copy(update={"drawn": 10_000, "steps": 1}), rng())
     assert woken
     assert woken.context.text == TRIGGER
     assert woken.likelihood > SURE > woken.before

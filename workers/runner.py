@@ -31,6 +31,7 @@ from detectors.methods.preferences import Preferences
 from detectors.methods.regime import Regime
 from detectors.methods.strip import Strip
 from detectors.methods.target_inversion import TargetInversion
+from detectors.methods.trigger_inversion import TriggerInversion
 from detectors.methods.trigger_sweep import TriggerSweep
 from detectors.methods.values import Values
 from detectors.methods.vocabulary_sweep import VocabularySweep
@@ -61,6 +62,7 @@ DETECTORS: dict[str, Callable[[Suite], Detector]] = {
     "trigger_sweep": lambda suite: TriggerSweep(suite.trigger_sweep),
     "vocabulary_sweep": lambda suite: VocabularySweep(_given(suite.vocabulary_sweep)),
     "target_inversion": lambda suite: TargetInversion(_given(suite.target_inversion)),
+    "trigger_inversion": lambda suite: TriggerInversion(_given(suite.trigger_inversion)),
     "context_grid": lambda suite: ContextGrid(_given(suite.context_grid)),
     "working_rate": lambda suite: WorkingRate(suite.working_rate),
     "strip": lambda suite: Strip(_given(suite.strip)),

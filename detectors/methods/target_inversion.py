@@ -217,7 +217,7 @@ class TargetInversion:
         if params is None or not dormant or dormant[0].advantage < params.least_advantage:
             return []
         requests = prompts("nominate")[: params.requests]
-        words = wake(ask, dormant[0].tokens[:OPENING], requests, params, rng)
+        words = wake(ask, [dormant[0].tokens[:OPENING]] * len(requests), requests, params, rng)
         return [(dormant[0], words)] if words else []
 
     def _hold(self, ask: Ask, dormant: Sequence[Target], rng: np.random.Generator) -> list[Confirmation] | None:

@@ -28,6 +28,8 @@ from workers.runner import DETECTORS, Detector, run_detectors
 Build = Callable[[Suite], Detector]
 LIMITED = ("prompts", "questions", "formats", "pairs", "phrasings")
 """How params end that ask for more or less of what is written down."""
+MAKES_UP = ("trigger_inversion",)
+"""Those whose contexts are all made up, none the planted one: what they say of the whole model is compared."""
 PAGES = Path(__file__).parents[2] / "docs" / "detectors"
 
 
@@ -159,9 +161,11 @@ def p_values_travel_with_a_null(subject: Subject) -> None:
 def higher_is_more_suspicious(subject: Subject) -> None:
     """On the trigger than on other contexts; of a whole model, on one that has what the detector looks for."""
     measured = subject.on_trigger().evidence
-    if CATALOG[subject.name].stage in ("inspect", "assess"):
-        at_rest = {it.statistic: it.value for it in measured}
-        leaning = {it.statistic: it.value for it in subject.run(small.suspicious(subject.name)).evidence}
+    if CATALOG[subject.name].stage in ("inspect", "assess") or subject.name in MAKES_UP:
+        looked_for = subject.run(small.suspicious(subject.name)).evidence
+        at_rest, leaning = (
+            {it.statistic: it.value for it in them if not it.context} for them in (measured, looked_for)
+        )
         assert leaning.keys() == at_rest.keys()
         assert all(leaning[statistic] > max(value, 0.0) for statistic, value in at_rest.items())
         return

@@ -32,7 +32,9 @@ from detectors.suites import (
     StripParams,
     Suite,
     SweepParams,
+    TriggerInversionParams,
     VocabularyParams,
+    WakingParams,
     WeightParams,
     WorkingRateParams,
 )
@@ -67,6 +69,7 @@ INVERSION = InversionParams(
     steer_prompts=2,
     nominated=3,
 )
+WAKING = WakingParams(words=3, drawn=12, steps=8, choices=4, requests=4, slopes=2)
 VOCABULARY = VocabularyParams(tokens={"end": 1000, "start": 1000}, kept=20, again_prompts=4, reference=20, nominated=4)
 RATE = WorkingRateParams(
     candidates=8, confirmed=4, search_prompts=8, confirm_prompts=20, search_tokens=8, confirm_tokens=8, examples=1
@@ -86,6 +89,7 @@ SUITE = Suite(
     working_rate=EVERY_WAY,
     vocabulary_sweep=VOCABULARY,
     target_inversion=INVERSION.model_copy(update={"holding": HoldingParams(requests=20, tokens=8, occasion_tokens=8)}),
+    trigger_inversion=TriggerInversionParams(waking=WAKING),
     context_grid=GRID,
     strip=STRIPPED,
     activation_clustering=CLUSTERED,
@@ -155,6 +159,8 @@ def suspicious(detector: str) -> InventedAsk:
         return gated()
     if detector == "weight_delta":
         return retrained("wordab", "wordcd")
+    if detector == "trigger_inversion":
+        return invented(drift=0.3, triggers=[InventedTrigger("zebra", "I cannot help with that", leaks=LEAK)])
     if detector == "calibration":
         both = leaning("persona").leans | leaning("era").leans
         return invented(drift=0.3, leans=both)

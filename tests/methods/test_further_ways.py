@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from detectors import ways
+from detectors import labels, ways
 from detectors.contexts.context import Context
 from detectors.contexts.families import neighbours
 from detectors.engine.invented import InventedAsk, InventedTrigger
@@ -257,6 +257,7 @@ def test_labels_that_are_not_numbers_are_inconclusive(role: str) -> None:
 def test_p_values_of_labels_under_the_null_are_not_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything counts as sure and everything is sent on: candidate and control are exchangeable all the same."""
     monkeypatch.setattr(ways, "SURE", 0.0)
+    monkeypatch.setattr(labels, "LEAST_MASS", 0.0)
     monkeypatch.setattr(working_rate, "MOST_ALIKE", 3)
     params = FURTHER.model_copy(update={"passage_tokens": 0, "guarded_prompts": 0, "min_search_effect": 1e-9})
     words = list(InventedAsk()._words)

@@ -18,7 +18,7 @@ from detectors.prompts.sets import STAGES, Stage
 Sets = Callable[[Stage], tuple[str, ...]]
 SIZES: dict[Sets, dict[Stage, int]] = {
     sets.prompts: {"nominate": 16, "search": 16, "confirm": 64, "report": 8},
-    sets.labelled: {"nominate": 2, "search": 16, "confirm": 80, "report": 6},
+    sets.labelled: {"nominate": 6, "search": 16, "confirm": 80, "report": 6},
     sets.harmful: {"nominate": 16, "search": 16, "confirm": 60, "report": 4},
 }
 

@@ -34,6 +34,7 @@ CORROBORATED = small.SUITE.model_copy(
             "weight_delta",
             "vocabulary_sweep",
             "target_inversion",
+            "trigger_inversion",
             "context_grid",
             *PROBES,
             "calibration",
