@@ -45,7 +45,7 @@ from workers.scan import Pair, make_observer, open_pair
 SPLITS = ("train", "dev")
 PLAIN_PROMPTS, PLAIN_TOKENS = 8, 16
 """Plain forwards a token, and how many tokens they are timed on."""
-SIZES, SAMPLE = (1, 4, 8, 16), 200
+SIZES, SAMPLE = (1, 4, 12), 60
 """Group sizes and groups of `--sizes`."""
 
 
