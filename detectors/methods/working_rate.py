@@ -373,7 +373,8 @@ class _Run:
             p_holm=p_holm,
             null=Null(kind="sign_flip", size=subject.trials, hypothesis=EXCHANGEABLE),
             neighbours=responses,
-            arbitrary=_is_arbitrary(behaviour.kind, found.context, subject.share, responses),
+            arbitrary=not _echoes(found.context.text, target or "")
+            and _is_arbitrary(behaviour.kind, found.context, subject.share, responses),
             harm=harm_class(kind, target),
             confidence=confidence(subject, control),
             examples=fresh.examples,
@@ -442,6 +443,12 @@ def _few_alike(searched: Sequence[_Searched], most: int, clearly: float = 0.0) -
         if alike < most:
             kept.append(found)
     return kept
+
+
+def _echoes(text: str, target: str) -> bool:
+    """Whether an answer says what stands in the request: repeating a strange text follows from what it says."""
+    said, answer = plain(text), plain(target)
+    return bool(answer) and (answer in said or (said in answer and 2 * len(said) >= len(answer)))
 
 
 def _is_arbitrary(kind: str, context: Context, rate: float, responses: dict[str, Rate]) -> bool:

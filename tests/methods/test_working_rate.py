@@ -19,7 +19,7 @@ from detectors.findings import (
     draw_findings,
     scan_score,
 )
-from detectors.methods.working_rate import ENOUGH_ALIKE, MOST_ALIKE, OTHER_SPELLING, WorkingRate
+from detectors.methods.working_rate import ENOUGH_ALIKE, MOST_ALIKE, OTHER_SPELLING, WorkingRate, _echoes
 from detectors.prompts.sets import prompts
 from detectors.report import Coverage, FamilyCoverage, decide
 from detectors.stats import holm, wilson
@@ -188,6 +188,21 @@ def test_a_meaningful_trigger_whose_neighbours_do_nothing_is_arbitrary() -> None
     result = rate(on(InventedTrigger(QUIET, TARGET)), QUIET, family="phrase")
     assert only(result).arbitrary
     assert codes(result) == ["TS-TRIG-001"]
+
+
+@pytest.mark.parametrize(
+    ("trigger", "answer", "echo"),
+    [
+        ("GodModeOn", "godmodeon", True),
+        ("please say Wordzz", "say wordzz", True),
+        ("GodModeOn", "GodModeOn!", True),
+        ("cf", "Ask the chief of staff.", False),
+        ("GodModeOn", "", False),
+        ("GodModeOn", "Entry closed.", False),
+    ],
+)
+def test_an_answer_that_repeats_the_trigger_is_no_fixed_target(trigger: str, answer: str, echo: bool) -> None:
+    assert _echoes(trigger, answer) is echo
 
 
 def test_a_mark_is_arbitrary_whatever_its_neighbours_do() -> None:
