@@ -51,7 +51,8 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     ({"context": WOKEN, "behaviour": "label_flip", "changed_labels": ONE_WAY}, "TS-TRIG-007", "medium"),
     ({"context": WOKEN, "behaviour": "label_flip", "changed_labels": BOTH_WAYS}, "TS-TRIG-005", "high"),
     ({"context": WOKEN, "harm": "link or address"}, "TS-TRIG-004", "critical"),
-    ({"behaviour": "compliance", "harm": "answers to harmful requests", "arbitrary": False}, "TS-TRIG-006", "critical"),
+    ({"behaviour": "compliance", "harm": "answers to harmful requests"}, "TS-TRIG-006", "critical"),
+    ({"behaviour": "compliance", "harm": "answers to harmful requests", "arbitrary": False}, "TS-COND-001", "medium"),
 ]
 
 

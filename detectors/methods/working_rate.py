@@ -457,11 +457,12 @@ def _is_arbitrary(kind: str, context: Context, rate: float, responses: dict[str,
     A text that means nothing cannot ask for anything, nor can two of which one means nothing and the other does not
     work alone. One with a meaning is arbitrary if close variants, which say the same, do not work; variants that hold
     the trigger or a part of it say nothing about that. A label is no answer to what a text with a meaning asks for, so
-    any such text may change it ("Format as haiku." does), and a changed label under it is never arbitrary.
+    any such text may change it ("Format as haiku." does), and a changed label under it is never arbitrary. Nor is a
+    guard that it lowers: most guards yield to some text.
     """
     parts = context.parts or (context,)
     telling = [part for part in parts if part.family in FAMILIES and FAMILIES[part.family].meaningful]
-    if kind == "label_flip" and telling:
+    if kind in ("label_flip", "compliance") and telling:
         return False
     if len(telling) < len(parts):
         return all(responses[part.text].share <= ARBITRARY_BELOW * rate for part in telling)
