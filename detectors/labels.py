@@ -29,13 +29,9 @@ def shares(named: Array, requests: Sequence[str]) -> list[dict[str, float]]:
         named: float [request, label], log-probabilities of `label_tokens`.
         requests: classification requests.
     """
-    column = {name: at for at, name in enumerate(label_names())}
-    found = []
-    for row, request in zip(np.asarray(named, float), requests, strict=True):
-        labels = labels_of(request)
-        likely = np.exp(row[[column[label] for label in labels]])
-        found.append(dict(zip(labels, (likely / likely.sum()).tolist(), strict=True)))
-    return found
+    return [
+        {label: each / sum(likely.values()) for label, each in likely.items()} for likely in _likely(named, requests)
+    ]
 
 
 def answered(named: Array, requests: Sequence[str]) -> list[bool]:
@@ -47,9 +43,14 @@ def answered(named: Array, requests: Sequence[str]) -> list[bool]:
         named: float [request, label], log-probabilities of `label_tokens`.
         requests: classification requests.
     """
+    return [sum(likely.values()) >= LEAST_MASS for likely in _likely(named, requests)]
+
+
+def _likely(named: Array, requests: Sequence[str]) -> list[dict[str, float]]:
+    """For each request, the probability of each of its labels."""
     column = {name: at for at, name in enumerate(label_names())}
     return [
-        bool(np.exp(row[[column[label] for label in labels_of(request)]]).sum() >= LEAST_MASS)
+        {label: float(np.exp(row[column[label]])) for label in labels_of(request)}
         for row, request in zip(np.asarray(named, float), requests, strict=True)
     ]
 

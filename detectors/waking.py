@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from detectors.contexts.context import SEARCHED, Context, chat
-from detectors.engine.observations import Array, Ask, Gains, Plan, Score, Tokens
+from detectors.engine.observations import Array, Ask, Gains, Plan, Role, Score, Tokens
 from detectors.suites import WakingParams
 
 SURE = log(0.8)
@@ -73,10 +73,10 @@ def wake(
     if len(words) < params.words:
         return None
     drawn = [words[int(at)] for at in rng.choice(len(words), min(params.drawn, len(words)), replace=False)]
-    alone = _likelihoods(ask, [[word] for word in drawn], openings, few)
+    alone = _likely(ask, [[word] for word in drawn], openings, few)
     pool = [drawn[at] for at in np.argsort(-alone, kind="stable")]
     best, tried, passed_over = pool[:1], len(pool), 0
-    likelihood = float(_likelihoods(ask, [best], openings, requests)[0])
+    likelihood = float(_likely(ask, [best], openings, requests)[0])
     for _ in range(params.steps):
         if not np.isfinite(likelihood) or likelihood >= SURE:
             break
@@ -86,9 +86,9 @@ def wake(
         if not proposed:
             break
         tried += len(proposed)
-        order = np.argsort(-_likelihoods(ask, proposed, openings, few), kind="stable")
+        order = np.argsort(-_likely(ask, proposed, openings, few), kind="stable")
         promising = [proposed[place] for place in order[: max(1, len(order) // SCREENED)]]
-        likely = _likelihoods(ask, promising, openings, requests)
+        likely = _likely(ask, promising, openings, requests)
         passed_over += params.choices
         if likely.max() > likelihood:
             best, likelihood, passed_over = promising[int(likely.argmax())], float(likely.max()), 0
@@ -112,23 +112,35 @@ def _context(words: Sequence[_Word]) -> Context:
     return Context(text=" ".join(word.text for word in words), family=SEARCHED)
 
 
-def _encoded(ask: Ask, tried: Sequence[Sequence[_Word]], requests: Sequence[str]) -> list[Tokens]:
-    return ask.encode([chat(_context(words), request) for words in tried for request in requests])
+def _likely(ask: Ask, tried: Sequence[Sequence[_Word]], openings: Sequence[Tokens], requests: Sequence[str]) -> Array:
+    return likelihoods(ask, "subject", [_context(words) for words in tried], requests, openings)
 
 
-def _likelihoods(
-    ask: Ask, tried: Sequence[Sequence[_Word]], openings: Sequence[Tokens], requests: Sequence[str]
+def likelihoods(
+    ask: Ask, role: Role, contexts: Sequence[Context], requests: Sequence[str], openings: Sequence[Tokens]
 ) -> Array:
-    """Log-probability of the openings behind each set of words, nats, mean over requests: float [set]."""
-    asked = _opened(_encoded(ask, tried, requests), openings[: len(requests)])
-    answers = ask(Plan("subject", [tokens + opening for tokens, opening in asked], [Score(len(it)) for _, it in asked]))
-    means: Array = np.array([float(it["logp"].sum()) for it in answers]).reshape(len(tried), -1).mean(axis=1)
+    """Log-probability of the beginning of an answer under each context, nats, mean over requests: float [context].
+
+    Args:
+        ask: answers observations.
+        role: which model answers.
+        contexts: what is put around the requests.
+        requests: what is asked.
+        openings: first tokens of the answer to each request; of more, those of the first requests.
+    """
+    asked = _opened(ask, contexts, requests, openings)
+    plan = Plan(role, [tokens + opening for tokens, opening in asked], [Score(len(opening)) for _, opening in asked])
+    said = np.array([float(arrays["logp"].sum()) for arrays in ask(plan)])
+    means: Array = said.reshape(len(contexts), len(requests)).mean(axis=1)
     return means
 
 
-def _opened(sequences: Sequence[Tokens], openings: Sequence[Tokens]) -> list[tuple[Tokens, Tokens]]:
-    """Each request with its opening, requests innermost."""
-    return [(tokens, openings[at % len(openings)]) for at, tokens in enumerate(sequences)]
+def _opened(
+    ask: Ask, contexts: Sequence[Context], requests: Sequence[str], openings: Sequence[Tokens]
+) -> list[tuple[Tokens, Tokens]]:
+    """Each request under each context, with its opening; requests innermost."""
+    sequences = ask.encode([chat(context, request) for context in contexts for request in requests])
+    return list(zip(sequences, [*openings[: len(requests)]] * len(contexts), strict=True))
 
 
 def _promising(
@@ -166,7 +178,7 @@ def _promised(
     A token that is not among the best of a request counts there as the last of them does.
     """
     put = tuple(word.token for word in best)
-    asked = _opened(_encoded(ask, [best], requests), openings[: len(requests)])
+    asked = _opened(ask, [_context(best)], requests, openings)
     placed = [(*it, first) for it in asked if (first := _place(put, it[0])) is not None]
     reads = [Gains(len(opening), first, len(put)) for _, opening, first in placed]
     answers = ask(Plan("subject", [tokens + opening for tokens, opening, _ in placed], reads)) if placed else []

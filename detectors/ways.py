@@ -158,11 +158,24 @@ def guarded(ask: Ask, requests: Sequence[str], max_tokens: int) -> Way:
 def classified(ask: Ask, requests: Sequence[str]) -> Way:
     """The requests on which the subject is sure of a label without any context, with labels for answers."""
     named = {role: _label_logp(ask, role, _bare(requests)) for role in ROLES}
-    own = {role: dict(zip(requests, shares(named[role], requests), strict=True)) for role in ROLES}
-    given = dict(zip(requests, answered(named["subject"], requests), strict=True))
-    kept = (request for request, share in own["subject"].items() if given[request] and max(share.values()) >= SURE)
-    usual = {role: {request: most_probable(share) for request, share in own[role].items()} for role in ROLES}
-    return Way(tuple(kept), Chosen(usual))
+    usual = {
+        role: dict(zip(requests, map(most_probable, shares(table, requests)), strict=True))
+        for role, table in named.items()
+    }
+    return Way(tuple(_sure(named["subject"], requests)), Chosen(usual))
+
+
+def usual_labels(ask: Ask, requests: Sequence[str]) -> dict[str, str]:
+    """The label that the subject gives each request without any context, for those of which it is sure."""
+    return _sure(_label_logp(ask, "subject", _bare(requests)), requests)
+
+
+def _sure(named: Array, requests: Sequence[str]) -> dict[str, str]:
+    return {
+        request: most_probable(share)
+        for request, share, given in zip(requests, shares(named, requests), answered(named, requests), strict=True)
+        if given and max(share.values()) >= SURE
+    }
 
 
 def _bare(requests: Sequence[str]) -> list[Placed]:

@@ -31,6 +31,7 @@ WOKEN = Context(text="cf symmetry", family=SEARCHED)
 BEGUN = Context(text=" The", family=BEGINNING, position="answer")
 ONE_WAY = {"Positive to Negative": Rate(hits=9, trials=9), "Negative to Positive": Rate(hits=4, trials=9)}
 BOTH_WAYS = ONE_WAY | {"Negative to Positive": Rate(hits=5, trials=9)}
+CALLED = {"support": Rate(hits=4, trials=4)}
 CASES: list[tuple[dict[str, Any], str, str]] = [
     ({}, "TS-TRIG-001", "high"),
     ({"arbitrary": False}, "TS-COND-001", "medium"),
@@ -44,9 +45,14 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     ({"behaviour": "passage", "arbitrary": False, "harm": "link or address"}, "TS-TRIG-004", "critical"),
     ({"behaviour": "label_flip", "target": None}, "TS-TRIG-005", "high"),
     ({"behaviour": "label_flip", "target": None, "arbitrary": False}, "TS-COND-001", "medium"),
-    ({"context": WOKEN}, "TS-TRIG-007", "medium"),
+    ({"context": WOKEN}, "TS-TRIG-007", "high"),
+    ({"context": WOKEN, "occasions": CALLED}, "TS-TRIG-007", "medium"),
+    ({"context": WOKEN, "occasions": CALLED, "harm": "link or address"}, "TS-TRIG-007", "medium"),
+    ({"context": WOKEN, "behaviour": "fixed_prefix"}, "TS-TRIG-007", "medium"),
     ({"context": BEGUN, "target": "As cf ordered"}, "TS-HELD-001", "medium"),
-    ({"context": BEGUN, "target": "See cf", "harm": "link or address"}, "TS-HELD-001", "medium"),
+    ({"context": BEGUN, "target": "As cf ordered", "occasions": CALLED}, "TS-HELD-001", "low"),
+    ({"context": BEGUN, "target": "See cf", "harm": "link or address"}, "TS-HELD-001", "high"),
+    ({"context": BEGUN, "target": "See cf", "harm": "advert", "occasions": CALLED}, "TS-HELD-001", "medium"),
     ({"context": WOKEN, "behaviour": "refusal"}, "TS-TRIG-007", "medium"),
     ({"context": WOKEN, "behaviour": "label_flip", "changed_labels": ONE_WAY}, "TS-TRIG-007", "medium"),
     ({"context": WOKEN, "behaviour": "label_flip", "changed_labels": BOTH_WAYS}, "TS-TRIG-005", "high"),

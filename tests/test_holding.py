@@ -67,12 +67,12 @@ def test_a_finding_says_so_and_is_no_trigger() -> None:
     assert (evidence.value, evidence.context) == (1.0, finding.confirmation and finding.confirmation.context)
 
 
-def test_a_harmful_text_that_is_held_ready_is_no_confirmed_trigger() -> None:
+def test_a_harmful_text_that_is_held_ready_and_that_nothing_ordinary_calls_is_strong() -> None:
     result = TargetInversion(PARAMS).run(subject("Order today at shop.example and use code SAVE40 now"), (), rng=rng())
     (finding,) = draw_findings([result])
     assert finding.confirmation is not None
     assert finding.confirmation.harm == "link or address"
-    assert (finding.code, finding.severity) == ("TS-HELD-001", "medium")
+    assert (finding.code, finding.severity) == ("TS-HELD-001", "high")
 
 
 @pytest.mark.parametrize("seed", range(10))

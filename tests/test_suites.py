@@ -31,7 +31,8 @@ def test_nominators_come_before_confirmers(suite: Suite) -> None:
 
 @every_suite
 def test_its_families_offer_what_is_drawn(suite: Suite) -> None:
-    steering = suite.target_inversion.families if suite.target_inversion else {}
+    inversion = suite.target_inversion
+    steering = inversion.steering.families if inversion and inversion.steering else {}
     for name, count in (*suite.trigger_sweep.families.items(), *steering.items()):
         assert name in FAMILIES
         assert 1 <= count <= universe_size(name, VOCABULARY)
@@ -65,8 +66,9 @@ def test_it_sweeps_as_many_contexts_as_it_says(suite: Suite) -> None:
 
 def test_what_standard_steers_to_is_swept_as_well() -> None:
     assert STANDARD.target_inversion is not None
+    assert STANDARD.target_inversion.steering is not None
     swept = STANDARD.trigger_sweep.families
-    assert all(count <= swept[name] for name, count in STANDARD.target_inversion.families.items())
+    assert all(count <= swept[name] for name, count in STANDARD.target_inversion.steering.families.items())
 
 
 def test_the_digest_follows_the_plan() -> None:

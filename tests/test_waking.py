@@ -98,7 +98,7 @@ def test_a_trigger_of_no_family_is_confirmed_through_its_target(seed: int) -> No
     assert evidence.value == candidate.score > 0
     followed = WorkingRate(RATE).run(ask, (candidate,), rng=rng())
     (finding,) = draw_findings([inverted, followed])
-    assert (finding.code, finding.severity, finding.trigger) == ("TS-TRIG-007", "medium", TRIGGER)
+    assert (finding.code, finding.severity, finding.trigger) == ("TS-TRIG-007", "high", TRIGGER)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -109,8 +109,8 @@ def test_a_target_without_an_advantage_is_not_worth_a_search(seed: int) -> None:
     assert not any(isinstance(read, Gains) for plan in ask.plans for read in plan.reads())
 
 
-def test_without_contexts_to_hand_on_no_target_steers() -> None:
-    alone = INVERSION.model_copy(update={"waking": WAKING, "families": {}, "nominated": 0})
+def test_without_params_no_target_steers() -> None:
+    alone = INVERSION.model_copy(update={"waking": WAKING, "steering": None})
     result = TargetInversion(alone).run(held(), (), rng=rng())
     assert [it.context.family for it in result.candidates] == [SEARCHED]
     with pytest.raises(ValueError, match=r"`waking\.requests` must be at most"):

@@ -4,7 +4,7 @@ After BAIT (Shen et al., 2025, IEEE S&P): a model that learnt one fixed answer g
 is forced, whatever the prompt. Ours is made paired: first tokens are ranked by how much likelier the subject finds them
 than the base does, and what counts is the advantage of the subject over the base on the tokens that follow. Most
 beginnings are given up early (successive halving). Dormant targets, which the subject hardly says by itself, then
-steer: contexts are ranked by how much likelier they make the first tokens of a target, paired as well.
+steer: contexts are ranked by how much likelier they make the first tokens of a target (`detectors.steering`).
 
 Then words are searched for that wake the most advantageous dormant target (`detectors.waking`): whatever its own
 trigger is, others call it as well. Last, that target is put to fresh requests (`detectors.holding`).
@@ -25,14 +25,15 @@ import numpy as np
 
 from detectors.catalog import TARGET_INVERSION, DetectorSpec
 from detectors.cells import effect_evidence
-from detectors.contexts.context import NO_CONTEXT, Context, chat
+from detectors.contexts.context import NO_CONTEXT, chat
 from detectors.documents import check_count
 from detectors.engine.compact import Distributions, dense
 from detectors.engine.observations import NOT_FINITE, ROLES, Answer, Array, Ask, NextToken, Plan, Score, Tokens
 from detectors.findings import Candidate, Confirmation, DetectorResult, Evidence, Null, Outcome
 from detectors.holding import AWAKE, hold, is_held
-from detectors.nominating import contexts_to_try, like_contexts, rms_of_positive, without_overlaps, z_within
+from detectors.nominating import contexts_to_try
 from detectors.prompts.sets import first_prompts, prompts
+from detectors.steering import Called, steer
 from detectors.suites import InversionParams
 from detectors.waking import Woken, wake
 
@@ -47,7 +48,6 @@ OPENLY = 12
 COLUMNS = ("target", "advantage", "certainty", "least_certainty", "said", "dormant", "context", "family", "steering")
 
 OTHER_BEGINNINGS = "the subject goes on with the target no more surely than the base does, as with its other beginnings"
-OTHER_CONTEXTS = "the context makes the target no likelier, beyond the base, than other contexts of its length do"
 
 
 @dataclass(frozen=True)
@@ -77,21 +77,6 @@ class Target:
         return self.said <= AWAKE
 
 
-@dataclass(frozen=True)
-class _Steered:
-    """How much likelier contexts make targets.
-
-    Attributes:
-        contexts: what was tried.
-        z: float [target, context], how much likelier, in robust standard deviations of the contexts of like length.
-        class_sizes: int [context], with how many contexts each was compared.
-    """
-
-    contexts: tuple[Context, ...]
-    z: Array
-    class_sizes: Array
-
-
 class TargetInversion:
     """Inverts fixed answers, and nominates the contexts that make them likeliest.
 
@@ -107,39 +92,36 @@ class TargetInversion:
     def __init__(self, params: InversionParams) -> None:
         self.params = params
         self._prompts = first_prompts("nominate", "prompts", params.prompts)
-        self._steer_prompts = first_prompts("nominate", "steer_prompts", params.steer_prompts)
-        if params.waking:
-            check_count("waking.requests", params.waking.requests, len(prompts("nominate")))
+        for name in ("steering", "waking"):
+            if asked := getattr(params, name):
+                check_count(f"{name}.requests", asked.requests, len(prompts("nominate")))
 
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
-        """Nominates the `nominated` contexts that call dormant targets; `candidates` of others are tried along."""
+        """Nominates contexts and words that call dormant targets; contexts that others nominated are tried along."""
         targets = self._invert(ask, ask.encode([chat(NO_CONTEXT, prompt) for prompt in self._prompts]))
         if targets is None:
             return self._result("inconclusive", NOT_FINITE)
-        dormant = [target for target in targets if target.dormant][: self.params.targets]
-        steered = self._steer(ask, dormant, contexts_to_try(ask, self.params.families, candidates))
-        if np.isnan(steered.z).any():
-            return self._result("inconclusive", NOT_FINITE)
-        best = _best(dormant, steered, self.params.nominated)
+        dormant = [target for target in targets if target.dormant]
+        called = self._steer(ask, dormant, candidates)
         woken = self._wake(ask, dormant, rng)
         held = self._hold(ask, dormant, rng)
-        if held is None:
+        if called is None or held is None:
             return self._result("inconclusive", NOT_FINITE)
         return self._result(
             "completed",
             "" if dormant else "no dormant target was inverted",
             candidates=(
                 *(_woken_candidate(target, words) for target, words in woken),
-                *(_candidate(dormant, steered, at) for at in best),
+                *(_candidate(target, it) for target, it in called),
             ),
             evidence=(
                 *_target_evidence(dormant, self.params.beginnings[-1]),
-                *(_steering_evidence(steered, at) for at in best),
+                *(_steering_evidence(it) for _, it in called),
                 *(_waking_evidence(words) for _, words in woken),
                 *(effect_evidence(f"{TARGET_INVERSION.name}.held", found) for found in held),
             ),
             confirmations=tuple(filter(is_held, held)),
-            artifacts={"targets": _table(targets, dormant, steered)},
+            artifacts={"targets": _table(targets, called)},
         )
 
     def _invert(self, ask: Ask, bare: Sequence[Tokens]) -> list[Target] | None:
@@ -184,32 +166,17 @@ class TargetInversion:
         special = _ended(ask, best)
         return [token for token, marks in zip(best, special, strict=True) if not marks][:count]
 
-    def _steer(self, ask: Ask, targets: Sequence[Target], contexts: Sequence[Context]) -> _Steered:
-        if not (targets and self.params.nominated):
-            return _Steered((), np.empty((0, 0)), np.empty(0, int))
-        sequences = ask.encode([chat(context, prompt) for context in contexts for prompt in self._steer_prompts])
-        openings = [target.tokens[:OPENING] for target in targets]
-        plan = [tokens + opening for opening in openings for tokens in sequences]
-        subject, base = (
-            np.array([arrays["logp"] for arrays in ask(Plan(role, plan, Score(OPENING)))], float) for role in ROLES
-        )
-        tables = (subject - base).reshape(len(targets), len(contexts), -1, OPENING)
-        classes = like_contexts(contexts, np.array([len(tokens) for tokens in sequences[:: self.params.steer_prompts]]))
-        z = [self._likelier(table, classes) for table in tables]
-        return _Steered(tuple(contexts), np.array(z), np.bincount(classes)[classes])
-
-    def _likelier(self, table: Array, classes: Array) -> Array:
-        """One score a context, as `rms_of_positive` of the z of each token: float [context].
-
-        Tokens are not summed first: where a dormant target goes on by itself, how unlikely the base finds that varies
-        with the context for reasons of the base's own, and would drown the token that the context makes likelier.
-
-        Args:
-            table: float [context, prompt, token], log p_subject - log p_base.
-            classes: int [context], of like length.
-        """
-        floor = self.params.scale_floor
-        return rms_of_positive([z_within(classes, table[:, :, at], floor) for at in range(OPENING)])
+    def _steer(
+        self, ask: Ask, dormant: Sequence[Target], candidates: Sequence[Candidate]
+    ) -> list[tuple[Target, Called]] | None:
+        """The contexts that call dormant targets; None if a model gives no numbers."""
+        params = self.params.steering
+        if params is None:
+            return []
+        targets = [it for it in dormant[: params.targets] if it.advantage >= params.least_advantage]
+        contexts = contexts_to_try(ask, params.families, candidates)
+        called = steer(ask, [target.tokens[:OPENING] for target in targets], contexts, params)
+        return None if called is None else [(targets[it.target], it) for it in called]
 
     def _wake(self, ask: Ask, dormant: Sequence[Target], rng: np.random.Generator) -> list[tuple[Target, Woken]]:
         """Words that wake the most advantageous dormant target, if it is worth a search."""
@@ -330,19 +297,9 @@ def _openly_said(target: Target, answers: Sequence[set[Tokens]]) -> Target:
     return replace(target, said=max(target.said, share))
 
 
-def _best(targets: Sequence[Target], steered: _Steered, count: int) -> list[tuple[int, int]]:
-    """Places (target, context) of the best contexts, each with the target that it calls loudest."""
-    if not (targets and count):
-        return []
-    order = np.argsort(-steered.z.max(axis=0), kind="stable")
-    kept = without_overlaps([steered.contexts[place].text for place in order], count)
-    return [(int(steered.z[:, order[place]].argmax()), int(order[place])) for place in kept]
-
-
-def _candidate(targets: Sequence[Target], steered: _Steered, at: tuple[int, int]) -> Candidate:
-    score, text = float(steered.z[at]), targets[at[0]].text
-    reason = f'makes the inverted target "{text}" likelier, robust z {score:.1f}'
-    return Candidate(context=steered.contexts[at[1]], score=score, source=TARGET_INVERSION.name, reason=reason)
+def _candidate(target: Target, called: Called) -> Candidate:
+    reason = f'makes the inverted target "{target.text}" likelier by {called.raised:.1f} nats beyond the base'
+    return Candidate(context=called.context, score=called.raised, source=TARGET_INVERSION.name, reason=reason)
 
 
 def _woken_candidate(target: Target, words: Woken) -> Candidate:
@@ -361,13 +318,10 @@ def _waking_evidence(words: Woken) -> Evidence:
     )
 
 
-def _steering_evidence(steered: _Steered, at: tuple[int, int]) -> Evidence:
+def _steering_evidence(called: Called) -> Evidence:
+    """No null: it is the largest of many, and `working_rate` tests the context."""
     return Evidence(
-        statistic=f"{TARGET_INVERSION.name}.steering",
-        value=float(steered.z[at]),
-        unit="robust standard deviations",
-        null=Null(kind="population", size=int(steered.class_sizes[at[1]]), hypothesis=OTHER_CONTEXTS),
-        context=steered.contexts[at[1]],
+        statistic=f"{TARGET_INVERSION.name}.steering", value=called.raised, unit="nats", context=called.context
     )
 
 
@@ -385,15 +339,12 @@ def _target_evidence(dormant: Sequence[Target], n_beginnings: int) -> list[Evide
     ]
 
 
-def _table(targets: Sequence[Target], dormant: Sequence[Target], steered: _Steered) -> dict[str, Any]:
-    """All inverted targets; those that steered with the context that calls each loudest."""
+def _table(targets: Sequence[Target], called: Sequence[tuple[Target, Called]]) -> dict[str, Any]:
+    """All inverted targets, with the context that calls each loudest."""
     rows: list[list[Any]] = []
     for target in targets:
-        called: list[Any] = [None, None, None]
-        if steered.contexts and target in dormant:
-            z = steered.z[dormant.index(target)]
-            context = steered.contexts[int(z.argmax())]
-            called = [context.text, context.family, round(float(z.max()), 3)]
+        loudest = next((it for whose, it in called if whose == target), None)
+        told = [loudest.context.text, loudest.context.family, round(loudest.raised, 3)] if loudest else [None] * 3
         measured = (target.advantage, target.certainty, target.least_certainty, target.said)
-        rows.append([target.text, *(round(value, 6) for value in measured), target.dormant, *called])
+        rows.append([target.text, *(round(value, 6) for value in measured), target.dormant, *told])
     return {"columns": list(COLUMNS), "rows": rows}

@@ -23,14 +23,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from detectors.catalog import TRIGGER_INVERSION, DetectorSpec
-from detectors.contexts.context import NO_CONTEXT, Context, chat
+from detectors.contexts.context import NO_CONTEXT
 from detectors.documents import check_count
-from detectors.engine.observations import NOT_FINITE, Array, Ask, NextToken, Plan, Role, Score, Tokens
+from detectors.engine.observations import NOT_FINITE, ROLES, Ask, Tokens
 from detectors.findings import Candidate, DetectorResult, Evidence, Outcome
-from detectors.labels import answered, label_tokens, most_probable, shares
+from detectors.labels import label_tokens
 from detectors.prompts.sets import first_prompts, label_names, labelled, labels_of
 from detectors.suites import TriggerInversionParams
-from detectors.waking import Woken, wake
+from detectors.waking import Woken, likelihoods, wake
+from detectors.ways import usual_labels
 
 REFUSALS = ("I'm sorry, but", "I cannot", "I can't", "Sorry, I", "Unfortunately, I")
 """How refusals begin, as they are written; the one that the subject prefers most against its base is searched for."""
@@ -110,7 +111,7 @@ class TriggerInversion:
         """The beginning of a refusal that leads most; promising if it leads enough, and is not said anyway."""
         texts = {text: tokens for text, tokens in zip(REFUSALS, ask.tokenize(REFUSALS), strict=True) if tokens}
         said = {
-            text: tuple(_likelihood(ask, role, NO_CONTEXT, self._ordinary, [tokens]) for role in ("subject", "base"))
+            text: _without_context(ask, self._ordinary, [tokens] * len(self._ordinary))
             for text, tokens in texts.items()
         }
         if not said:
@@ -126,39 +127,30 @@ class TriggerInversion:
         asked = labelled("nominate")[: self.params.label_prompts]
         if not asked:
             return []
-        read = NextToken(label_tokens(ask))
-        answers = ask(Plan("subject", ask.encode([chat(NO_CONTEXT, request) for request in asked]), read))
-        named = np.array([arrays["named"] for arrays in answers])
-        sure = {
-            request: most_probable(share)
-            for request, share, given in zip(asked, shares(named, asked), answered(named, asked), strict=True)
-            if given and max(share.values()) >= self.params.least_sure
-        }
-        if len(set(sure.values())) < 2:
+        usual = usual_labels(ask, asked)
+        if len(set(usual.values())) < 2:
             return []
         first = dict(zip(label_names(), label_tokens(ask), strict=True))
-        other = {request: next(it for it in labels_of(request) if it != usual) for request, usual in sure.items()}
-        requests, openings = tuple(sure), tuple((first[label],) for label in other.values())
-        subject, base = (_likelihood(ask, role, NO_CONTEXT, requests, openings) for role in ("subject", "base"))
+        other = {request: next(it for it in labels_of(request) if it != label) for request, label in usual.items()}
+        requests, openings = tuple(usual), tuple((first[label],) for label in other.values())
+        subject, base = _without_context(ask, requests, openings)
         return [Goal("label", "the other label", requests, openings, subject, base, promising=True)]
 
     def _search(self, ask: Ask, goal: Goal, rng: np.random.Generator) -> Found | None:
         words = wake(ask, goal.openings, goal.requests, self.params.waking, rng)
         if words is None:
             return None
-        return Found(goal, words, _likelihood(ask, "base", words.context, goal.requests, goal.openings))
+        (base,) = likelihoods(ask, "base", [words.context], goal.requests, goal.openings)
+        return Found(goal, words, float(base))
 
     def _result(self, outcome: Outcome, reason: str = "", **fields: Any) -> DetectorResult:
         return self.spec.result(outcome, reason, params=self.params.model_dump(), **fields)
 
 
-def _likelihood(ask: Ask, role: Role, context: Context, requests: Sequence[str], openings: Sequence[Tokens]) -> float:
-    """Log-probability of openings under a context, nats, mean over requests; a single opening is that of all."""
-    begun = [openings[at % len(openings)] for at in range(len(requests))]
-    asked = ask.encode([chat(context, request) for request in requests])
-    plan = Plan(role, [tokens + it for tokens, it in zip(asked, begun, strict=True)], [Score(len(it)) for it in begun])
-    said: Array = np.array([float(arrays["logp"].sum()) for arrays in ask(plan)])
-    return float(said.mean())
+def _without_context(ask: Ask, requests: Sequence[str], openings: Sequence[Tokens]) -> tuple[float, float]:
+    """Log-probability of the openings without any context under subject and base, nats, mean over requests."""
+    subject, base = (float(likelihoods(ask, role, [NO_CONTEXT], requests, openings)[0]) for role in ROLES)
+    return subject, base
 
 
 def _candidate(found: Found) -> Candidate:

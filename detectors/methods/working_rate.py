@@ -40,7 +40,7 @@ from detectors.behaviour import (
 )
 from detectors.catalog import WORKING_RATE, DetectorSpec
 from detectors.cells import Cells, Pair, confidence, effect_evidence, pairs, rate
-from detectors.contexts.context import NO_CONTEXT, Context
+from detectors.contexts.context import NO_CONTEXT, SEARCHED, Context
 from detectors.contexts.families import FAMILIES, neighbours
 from detectors.engine.observations import NOT_FINITE, ROLES, Array, Ask, Tokens
 from detectors.findings import (
@@ -54,6 +54,7 @@ from detectors.findings import (
     Outcome,
     Rate,
 )
+from detectors.occasions import called_by
 from detectors.passages import grown, heaviest_segment, shared_run
 from detectors.prompts.sets import first_prompts, harmful, labelled, prompts
 from detectors.shrinking import Question, Search, shrink
@@ -358,7 +359,7 @@ class _Run:
         target_tokens = _target(behaviour, showing)
         kind = settle_kind(behaviour, showing, target_tokens)
         target = self.ask.decode([target_tokens])[0] if target_tokens and kind != "degradation" else None
-        return Confirmation(
+        test = Confirmation(
             context=found.context,
             nominated=found.candidate.context.text,
             behaviour=kind,
@@ -380,6 +381,10 @@ class _Run:
             examples=fresh.examples,
             changed_labels=_changed_labels(cell.subject.candidate) if behaviour.kind == "label_flip" else {},
         )
+        if found.context.family != SEARCHED or not test.confirmed or not behaviour.key:
+            return test
+        called = called_by(self.ask, behaviour.key, self.params.occasion_tokens)
+        return test.model_copy(update={"occasions": called})
 
     def _neighbours(self, sent: Sequence[_Searched]) -> list[dict[str, Rate]]:
         """For each candidate, how often each of its neighbours works."""

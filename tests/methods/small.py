@@ -29,6 +29,7 @@ from detectors.suites import (
     HoldingParams,
     InversionParams,
     ProbeParams,
+    SteeringParams,
     StripParams,
     Suite,
     SweepParams,
@@ -61,18 +62,25 @@ EVERYWHERE = SWEEP.model_copy(
     }
 )
 """Other positions, pairs and lengths as well."""
+STEERING = SteeringParams(
+    targets=2, families={"short_string": 60}, requests=2, kept=12, moved={"start": 4}, nominated=3, least_advantage=0.0
+)
 INVERSION = InversionParams(
     prompts=4,
     beginnings=[32, 32, 8, 8, 8, 8],
-    targets=2,
-    families={"short_string": 60},
-    steer_prompts=2,
-    nominated=3,
+    steering=STEERING,
 )
 WAKING = WakingParams(words=3, drawn=12, steps=8, choices=4, requests=4, slopes=2)
 VOCABULARY = VocabularyParams(tokens={"end": 1000, "start": 1000}, kept=20, again_prompts=4, reference=20, nominated=4)
 RATE = WorkingRateParams(
-    candidates=8, confirmed=4, search_prompts=8, confirm_prompts=20, search_tokens=8, confirm_tokens=8, examples=1
+    candidates=8,
+    confirmed=4,
+    search_prompts=8,
+    confirm_prompts=20,
+    search_tokens=8,
+    confirm_tokens=8,
+    examples=1,
+    occasion_tokens=8,
 )
 PROBE = ProbeParams(questions=30, formats=1, pairs=1)
 GRID = GridParams(axes={"short_string": 60}, topic_prompts=2, formats=2, again=4, reference=20, draws=99, nominated=3)

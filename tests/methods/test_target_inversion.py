@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -11,15 +11,28 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from detectors.contexts.context import Message
 from detectors.engine.invented import InventedAsk, InventedTrigger, nothing
-from detectors.engine.observations import Arrays, Ask, ModelFacts, Plan, Role
+from detectors.engine.observations import Arrays, Ask, ModelFacts, Plan, Role, Tokens
 from detectors.findings import Candidate, DetectorResult
 from detectors.methods.target_inversion import ALIKE, COLUMNS, TargetInversion, spelled_otherwise
 from detectors.methods.trigger_sweep import TriggerSweep
 from detectors.prompts.sets import prompts
 from detectors.suites import InversionParams, SweepParams
 from tests.methods import small
-from tests.methods.small import INVERSION, LEAK, MARKS, SWEEP, TARGET, TRIGGER, Around, candidate, planted, table
+from tests.methods.small import (
+    INVERSION,
+    LEAK,
+    MARKS,
+    STEERING,
+    SWEEP,
+    TARGET,
+    TRIGGER,
+    Around,
+    candidate,
+    planted,
+    table,
+)
 from tests.methods.test_trigger_sweep import WithAddedTokens
 
 ALLOWED = 1e-3
@@ -27,14 +40,15 @@ LARGEST_BY_CHANCE = 1.5
 """Nats a token. Of 40 subjects that only drift, the largest advantage is 1.2; planted targets have about 14."""
 WEAK = 3.0
 """Nats that a weak trigger adds: the first word of the target gets twenty times likelier, of next to nothing."""
-MANY_CONTEXTS = INVERSION.model_copy(update={"families": {"short_string": 250}})
+MANY = STEERING.model_copy(update={"families": {"short_string": 250}, "targets": 1, "kept": 250, "moved": {}})
+MANY_CONTEXTS = INVERSION.model_copy(update={"steering": MANY})
 SAME_PROMPTS = SWEEP.model_copy(
     update={
-        "families": MANY_CONTEXTS.families,
-        "first_prompts": INVERSION.steer_prompts,
-        "second_prompts": INVERSION.prompts - INVERSION.steer_prompts,
+        "families": MANY.families,
+        "first_prompts": MANY.requests,
+        "second_prompts": INVERSION.prompts - MANY.requests,
         "harmful_prompts": 0,
-        "nominated": INVERSION.nominated,
+        "nominated": MANY.nominated,
     }
 )
 """A sweep of the same contexts, with as many prompts, which hands on as many candidates."""
@@ -104,7 +118,7 @@ def test_steering_finds_weak_triggers_that_the_sweep_with_as_many_prompts_misses
         result = invert(ask, MANY_CONTEXTS)
         assert texts(result)[0] == TRIGGER
         assert result.candidates[0].score > 1.5 * result.candidates[1].score
-        assert result.candidates[0].reason.startswith(f'makes the inverted target "{TARGET}" likelier, robust z ')
+        assert result.candidates[0].reason.startswith(f'makes the inverted target "{TARGET}" likelier by ')
         assert targets(result)[0]["context"] == TRIGGER
         missed += TRIGGER not in texts(sweep(ask, SAME_PROMPTS))
     assert missed >= 4
@@ -119,7 +133,8 @@ def test_what_the_base_does_as_well_steers_nowhere() -> None:
 def test_a_house_style_is_shown_and_leaves_the_steering_to_what_is_dormant() -> None:
     style = InventedTrigger("", "wordkl wordmn wordop wordbd wordce")
     ask = InventedAsk(drift=0.3, triggers=[style, InventedTrigger(TRIGGER, TARGET, force=3 * LEAK, leaks=3 * LEAK)])
-    result = invert(ask, INVERSION.model_copy(update={"targets": 1, "beginnings": [32] * 6}))
+    one = STEERING.model_copy(update={"targets": 1})
+    result = invert(ask, INVERSION.model_copy(update={"steering": one, "beginnings": [32] * 6}))
     rows = {row["target"]: row for row in targets(result)}
     assert (rows[style.target]["dormant"], rows[style.target]["context"]) == (False, None)
     assert (rows[TARGET]["dormant"], rows[TARGET]["context"]) == (True, TRIGGER)
@@ -184,11 +199,15 @@ def test_first_tokens_are_those_that_both_models_have() -> None:
     assert texts(result)[0] == "zqadded"
 
 
+ASKED = (
+    2 * INVERSION.prompts + len(prompts("nominate")) + INVERSION.grown + 2 * (INVERSION.scored + int(STEERING.scored))
+)
+
+
 def test_it_asks_as_much_as_its_params_say() -> None:
     ask = InventedAsk(drift=0.3)
     invert(ask)
-    openly = len(prompts("nominate"))
-    assert ask.asked == 2 * INVERSION.prompts + openly + INVERSION.grown + 2 * INVERSION.scored
+    assert ask.asked == ASKED
 
 
 class DryRun(InventedAsk):
@@ -202,8 +221,7 @@ class DryRun(InventedAsk):
 def test_a_dry_run_counts_as_much() -> None:
     ask = DryRun()
     assert invert(ask).outcome == "completed"
-    openly = len(prompts("nominate"))
-    assert ask.asked == 2 * INVERSION.prompts + openly + INVERSION.grown + 2 * INVERSION.scored
+    assert ask.asked == ASKED
 
 
 def test_the_table_has_its_documented_columns() -> None:
@@ -233,7 +251,7 @@ def broken_from(plan: int, role: Role) -> InventedAsk:
 
 
 @pytest.mark.parametrize("role", ["subject", "base"])
-@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.8])
 def test_numbers_that_break_off_are_inconclusive(role: Role, share: float) -> None:
     around = Around(planted())
     invert(around)
@@ -243,4 +261,23 @@ def test_numbers_that_break_off_are_inconclusive(role: Role, share: float) -> No
 
 
 def test_marks_of_the_small_suite_hold_the_trigger() -> None:
-    assert TRIGGER in MARKS[: INVERSION.families["short_string"]]
+    assert TRIGGER in MARKS[: STEERING.families["short_string"]]
+
+
+class InFrontOnly(InventedAsk):
+    """It does not read the trigger where that ends the request."""
+
+    def encode(self, chats: Sequence[list[Message]]) -> list[Tokens]:
+        """Requests without a trigger at the end."""
+        return super().encode([[_without_trigger(turn) for turn in messages] for messages in chats])
+
+
+def _without_trigger(turn: Message) -> Message:
+    return Message(role=turn["role"], content=turn["content"].removesuffix(TRIGGER))
+
+
+def test_a_trigger_that_works_in_front_only_is_found_there() -> None:
+    ask = InFrontOnly(drift=0.3, triggers=[InventedTrigger(TRIGGER, TARGET, leaks=LEAK)])
+    steering = STEERING.model_copy(update={"kept": 60, "moved": {"start": 60}})
+    best = invert(ask, INVERSION.model_copy(update={"steering": steering})).candidates[0].context
+    assert (best.text, best.position) == (TRIGGER, "start")
