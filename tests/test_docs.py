@@ -164,8 +164,7 @@ def test_constants_on_the_page_of_target_inversion() -> None:
     assert f"`standard` {2 * plan.prompts:,}, then {plan.grown:,}, then {plan.scored:,} of each model" in page
     steering = QUICK.target_inversion and QUICK.target_inversion.steering
     assert steering
-    everywhere = 1 + steering.kept + sum(steering.moved.values())
-    asked = f"{steering.requests * sum(steering.families.values()):,} and twice {steering.requests * everywhere:,}"
+    asked = f"{sum(steering.families.values()):,} and twice {steering.requests * steering.again:,}"
     assert f"in `quick` {asked} scores" in page
 
 
