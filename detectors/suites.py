@@ -192,8 +192,8 @@ class SteeringParams(Plain):
     Attributes:
         targets: dormant targets that steer at most.
         families: contexts to draw from each family, each at the position where the family belongs.
-        requests: what every context is put around.
-        kept: the best of them, which both models look at.
+        requests: what the best contexts are put around; all of them are put around the first.
+        kept: the best, which both models look at.
         moved: how many of the best are tried at other positions as well.
         nominated: contexts handed on.
         least_advantage: of a target that steers, in nats a token.
@@ -210,8 +210,12 @@ class SteeringParams(Plain):
     @property
     def scored(self) -> float:
         """Scores of one model, on average of both: the subject looks at all, and both at the best."""
-        again = 1 + self.kept + sum(self.moved.values())
-        return self.targets * self.requests * (sum(self.families.values()) / 2 + again)
+        return self.targets * (sum(self.families.values()) / 2 + self.requests * self.again)
+
+    @property
+    def again(self) -> int:
+        """Contexts that both models look at: the best at all places, and none."""
+        return 1 + self.kept + sum(self.moved.values())
 
 
 class InversionParams(Plain):
@@ -594,7 +598,7 @@ QUICK = Suite(
             },
             requests=2,
             kept=100,
-            moved={"start": 80, "system": 20},
+            moved={"start": 40, "system": 10},
             nominated=3,
         ),
         waking=WAKING,

@@ -32,6 +32,7 @@ from detectors.report import VERDICTS
 from detectors.suites import (
     DEEP,
     PROBES,
+    QUICK,
     STANDARD,
     SUITES,
     ArtifactParams,
@@ -160,10 +161,11 @@ def test_constants_on_the_page_of_target_inversion() -> None:
     assert all(f"`{column}`" in page for column in target_inversion.COLUMNS)
     plan = STANDARD.target_inversion
     assert plan is not None
-    first, total = 2 * plan.prompts, 2 * plan.prompts + plan.grown + 2 * plan.scored
-    asked = f"{first:,}, then {plan.grown:,}, then {plan.scored:,} of each model"
-    assert f"{sum(plan.families.values()):,} contexts: {asked}" in page
-    assert f"{total:,} observations" in page
+    assert f"`standard` {2 * plan.prompts:,}, then {plan.grown:,}, then {plan.scored:,} of each model" in page
+    steering = QUICK.target_inversion and QUICK.target_inversion.steering
+    assert steering
+    asked = f"{sum(steering.families.values()):,} and twice {steering.requests * steering.again:,}"
+    assert f"in `quick` {asked} scores" in page
 
 
 def test_the_page_of_the_vocabulary_sweep_is_that_of_the_code() -> None:
