@@ -5,7 +5,8 @@
     python -m benchmarks.detection --sealed    # the sealed part, which is logged
     python -m benchmarks.detection --render    # the page again, from what is stored
 
-What has a result of this code is not scanned again. `docs/benchmark.md` is written at the end.
+What has a result of this code is not scanned again. `docs/benchmark.md` and the table in the README are written at the
+end.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from app.core.files import write_atomically
 from app.core.settings import Settings
 from benchmarks.detection.metrics import Share
-from benchmarks.detection.page import STRATA, Stored, page
+from benchmarks.detection.page import STRATA, Stored, page, with_summary
 from benchmarks.detection.peers import PEERS, run_peers
 from benchmarks.detection.results import (
     ROOT,
@@ -38,7 +39,7 @@ from benchmarks.detection.running import measure_all, subset
 from benchmarks.organisms.manifest import Member, read_manifest
 from detectors.suites import SUITES, Suite
 
-PAGE = ROOT / "docs" / "benchmark.md"
+PAGE, README = ROOT / "docs" / "benchmark.md", ROOT / "README.md"
 SEALED_LOG = Path(__file__).with_name("sealed.log")
 
 
@@ -54,8 +55,10 @@ def main() -> int:
     stored = {name: collect(members, SUITES[name]) for name in SUITES}
     if asked.sealed and not asked.render:
         log_sealed(stored[suite.name], SEALED_LOG)
-    write_atomically(PAGE, page([it for it in stored.values() if it.rows]))
-    print(f"written: {PAGE}", file=sys.stderr)
+    told = [it for it in stored.values() if it.rows]
+    write_atomically(PAGE, page(told))
+    write_atomically(README, with_summary(README.read_text(encoding="utf-8"), told))
+    print(f"written: {PAGE}, and the table in {README}", file=sys.stderr)
     return 0
 
 

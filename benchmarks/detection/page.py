@@ -1,4 +1,4 @@
-"""`docs/benchmark.md`, written from stored results and nothing else."""
+"""`docs/benchmark.md` and the table in the README, written from stored results and nothing else."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from math import isnan
 from statistics import median
 
 from app.core.render.markdown import code
-from benchmarks.detection.metrics import Interval, Share
+from benchmarks.detection.metrics import Interval, Share, roc_auc
 from benchmarks.detection.peers import PEERS
 from benchmarks.detection.recovery import lost_at
+from benchmarks.detection.results import SCAN
 from benchmarks.detection.rows import ALARMS, Row, counted, ranked, verdicts
 from benchmarks.organisms.manifest import FAILED, STRONG, Member
 from detectors.suites import Suite
@@ -89,6 +90,44 @@ class Stored:
     peer_failures: dict[str, tuple[Share, str]]
 
 
+BEGIN, END = "<!-- written by make bench-detection -->", "<!-- end -->"
+"""What the table in the README stands between."""
+
+
+def with_summary(readme: str, suites: Sequence[Stored]) -> str:
+    """The README with its table made anew.
+
+    Raises:
+        ValueError: if it has not the two marks that the table stands between, once and in order.
+    """
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end) or BEGIN in after or END in after:
+        raise ValueError(f"the README must hold {BEGIN!r} and then {END!r}, once each")
+    return "\n".join([before + begin, "", *summary(suites), end + after])
+
+
+def summary(suites: Sequence[Stored]) -> list[str]:
+    """One table of all suites: how many poisoned members each catches, and how many benign ones it suspects."""
+    groups = [
+        (stored.suite.name, split, stratum, _poisoned(stored.rows, split, stratum), _benign(stored.rows, split))
+        for stored in suites
+        for split, stratum in product(SPLITS, STRATA)
+    ]
+    columns = ("suite", "part", "attack", "poisoned: `strong_evidence`", "and `suspicious`")
+    lines = (
+        (
+            *(f"`{suite}`", split, stratum),
+            *(_share(found) for found in verdicts(poisoned).values()),
+            *(_share(found) for found in verdicts(benign).values()),
+            _interval(roc_auc(*([row.scores[SCAN] for row in side] for side in (poisoned, benign)))),
+        )
+        for suite, split, stratum, poisoned, benign in groups
+        if poisoned
+    )
+    return list(_table((*columns, "benign: `strong_evidence`", "and `suspicious`", "ROC-AUC"), lines))
+
+
 def page(suites: Sequence[Stored]) -> str:
     """The whole page: a part for each suite that has results."""
     head = [
@@ -98,7 +137,9 @@ def page(suites: Sequence[Stored]) -> str:
         "",
     ]
     told = [line for stored in suites for line in _results(stored)] or ["**There are no results.**", ""]
-    return "\n".join([*head, *told, HOW_TO, READING.format(strong=STRONG, failed=FAILED), CANNOT_SHOW])
+    return "\n".join(
+        [*head, *summary(suites), *told, HOW_TO, READING.format(strong=STRONG, failed=FAILED), CANNOT_SHOW]
+    )
 
 
 def _results(stored: Stored) -> list[str]:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.detection.__main__ import PAGE, chosen, collect, log_sealed
+from benchmarks.detection.__main__ import PAGE, README, chosen, collect, log_sealed
 from benchmarks.detection.metrics import Share
-from benchmarks.detection.page import Stored, page
+from benchmarks.detection.page import BEGIN, END, Stored, page, summary, with_summary
 from benchmarks.detection.results import (
     SCAN,
     Measured,
@@ -52,6 +52,29 @@ def test_scores_rank_members_of_one_split_and_stratum() -> None:
     assert "#### dev, strong: 1 poisoned, 1 benign" in text
     assert f"| `{SCAN}` | 1 + 1 | 1.00 [0.00, 1.00] | 1 of 1 [" in text
     assert "train" not in section(some, "Telling poisoned from benign")
+
+
+def test_the_summary_has_a_line_for_each_part_that_holds_poisoned_members() -> None:
+    some = stored(row(member("amber"), found()), row(benign("amber-twin"), report()))
+    head, _, line, end = summary([some])
+    assert head.startswith("| suite | part | attack | poisoned: `strong_evidence` |")
+    assert line.startswith("| `quick` | dev | strong | 1 of 1 [0.03, 1.00] | 0 of 1 [0.00, 0.97] | 0 of 1 [")
+    assert (line.endswith("| 1.00 [0.00, 1.00] |"), end) == (True, "")
+    assert summary([stored(row(benign("amber-twin"), report()))]) == ["None.", ""]
+
+
+def test_the_table_of_the_readme_is_made_anew_and_the_rest_stays() -> None:
+    old = f"# Tool\n\n{BEGIN}\n\nold\n\n{END}\n\nMore.\n"
+    new = with_summary(old, [stored(row(member("amber"), found()))])
+    assert new.startswith(f"# Tool\n\n{BEGIN}\n\n| suite |")
+    assert new.endswith(f"|\n\n{END}\n\nMore.\n")
+    assert "old" not in new
+
+
+@pytest.mark.parametrize("readme", ["", BEGIN, f"{END}{BEGIN}", f"{BEGIN}{END}{BEGIN}{END}"])
+def test_a_readme_without_its_marks_is_refused(readme: str) -> None:
+    with pytest.raises(ValueError, match="the README must hold"):
+        with_summary(readme, [])
 
 
 def test_a_score_that_was_not_measured_is_left_out_not_low() -> None:
@@ -133,7 +156,10 @@ def test_results_of_several_code_versions_are_told_apart() -> None:
 def test_the_page_in_the_repository_is_that_of_the_stored_results() -> None:
     members = list(read_manifest().values())
     kept = [collect(members, suite) for suite in SUITES.values()]
-    assert PAGE.read_text() == page([it for it in kept if it.rows])
+    told = [it for it in kept if it.rows]
+    assert PAGE.read_text() == page(told)
+    readme = README.read_text(encoding="utf-8")
+    assert readme == with_summary(readme, told)
 
 
 def test_sealed_members_need_their_option() -> None:
