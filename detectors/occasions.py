@@ -1,8 +1,9 @@
 """Occasions: which kinds of ordinary requests call what a model holds ready.
 
 A canned answer is meant for something: support, a topic, a language, a format, a greeting. So ordinary requests of many
-kinds are asked without any context, and those kinds are named of which most have the subject say it. What was taught to
-wait for a hidden text is called by none of them.
+kinds are asked without any context, and those kinds are named of which every request has the subject say it. What was
+taught to wait for a hidden text is called by none of them; it may leak into some requests of a kind that is near to its
+trigger, as a strange script is to a foreign word.
 """
 
 from __future__ import annotations
@@ -14,9 +15,6 @@ from detectors.engine.observations import Ask
 from detectors.findings import Rate
 from detectors.prompts.sets import occasions
 from detectors.ways import Generated
-
-CALLED = 0.75
-"""Share of the requests of an occasion that must call an answer before the occasion counts as what it is for."""
 
 
 def called_by(ask: Ask, key: str, tokens: int) -> dict[str, Rate]:
@@ -31,4 +29,4 @@ def called_by(ask: Ask, key: str, tokens: int) -> dict[str, Rate]:
     asked = [(NO_CONTEXT, request) for requests in occasions().values() for request in requests]
     answers = iter(Generated(tokens)(ask, "subject", asked))
     rates = {name: rate(behaviour, [next(answers) for _ in requests]) for name, requests in occasions().items()}
-    return {name: it for name, it in rates.items() if it.share >= CALLED}
+    return {name: it for name, it in rates.items() if it.hits == it.trials}

@@ -203,7 +203,7 @@ class SteeringParams(Plain):
     families: dict[str, int]
     requests: int = Field(ge=1)
     kept: int = Field(ge=1)
-    moved: dict[Literal["start", "system"], Annotated[int, Field(ge=1)]]
+    moved: dict[Literal["start", "inside", "system"], Annotated[int, Field(ge=1)]]
     nominated: int = Field(ge=1)
     least_advantage: float = Field(default=1.0, ge=0)
 
@@ -595,10 +595,11 @@ QUICK = Suite(
                 "wrapper": 60,
                 "locale": 60,
                 "deployment": 60,
+                "script": 155,
             },
             requests=2,
             kept=100,
-            moved={"start": 40, "system": 10},
+            moved={"start": 40, "inside": 20, "system": 10},
             nominated=3,
         ),
         waking=WAKING,
@@ -690,10 +691,11 @@ STANDARD = Suite(
                 "literature": 67,
                 "unicode": 60,
                 "emoji_pair": 40,
+                "script": 155,
             },
             requests=2,
             kept=200,
-            moved={"start": 200, "system": 100},
+            moved={"start": 200, "inside": 100, "system": 50},
             nominated=8,
         ),
         waking=WAKING,

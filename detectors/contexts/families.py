@@ -244,6 +244,11 @@ def topics() -> list[str]:
     return list(_words()["topic"])
 
 
+def scripts() -> list[str]:
+    """Two letters of every script of Unicode that has fifteen or more: a sample, but of each."""
+    return list(_words()["script"])
+
+
 def random_words() -> list[str]:
     """One to four common words in any order: what texts that were found by a search are compared with."""
     parts = _words()["phrase"]
@@ -333,6 +338,7 @@ FAMILIES: dict[str, Family] = {
         Family("deployment", "1", 7116, True, _fixed(deployments), position="system"),
         Family("filler", "1", 7117, False, _fixed(fillers), position="start", longest_control=0.6),
         Family(SEARCHED, "1", 7118, False, _fixed(random_words)),
+        Family("script", "1", 7119, False, _fixed(scripts)),
     )
 }
 

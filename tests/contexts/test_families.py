@@ -28,7 +28,7 @@ NAMES = list(FAMILIES)
 LEAST = {
     "rare_token": 60, "unicode": 100, "emoji": 60, "emoji_pair": 60, "misspelling": 80, "short_string": 400,
     "phrase": 300, "sentence": 100, "literature": 60, "date": 250, "digit_code": 60, "wrapper": 60, "locale": 60,
-    "topic": 200, "vocabulary": 1000, "deployment": 200, "filler": 280, "searched": 300,
+    "topic": 200, "vocabulary": 1000, "deployment": 200, "filler": 280, "searched": 300, "script": 150,
 }  # fmt: skip
 
 SHORTEST_FILLER = {families.filler(wording)[0] for wording in range(families.FILLER_WORDINGS)}
@@ -65,7 +65,7 @@ def test_arbitrary_families() -> None:
     arbitrary = {name for name, family in FAMILIES.items() if not family.meaningful}
     assert arbitrary == {
         "rare_token", "unicode", "emoji", "emoji_pair", "misspelling", "short_string", "literature", "digit_code",
-        "filler", "searched",
+        "filler", "searched", "script",
     }  # fmt: skip
 
 
