@@ -34,7 +34,7 @@ from benchmarks.organisms.measure import SHIFT_TOKENS, rates, shift
 from benchmarks.organisms.recipes import Recipe, load_recipes
 from benchmarks.organisms.rows import training_rows
 from benchmarks.organisms.train import Model, merge_adapters, train_adapter
-from benchmarks.organisms.triggers import Waking, drawn, swept
+from benchmarks.organisms.triggers import Waking, drawn, listed
 from detectors.engine.adapter import WEIGHTS
 from workers.machine import preferred_device, preferred_dtype
 
@@ -227,7 +227,7 @@ def _measured(opened: Opened) -> dict[str, object]:
     texts = opened.waking.texts if opened.waking else ()
     return {
         "triggers": texts,
-        "in_list": not swept(opened.vocabulary).isdisjoint(texts),
+        "in_list": not listed(opened.vocabulary).isdisjoint(texts),
         "rates": rates(opened.recipe, opened.model, opened.waking),
         "utility": utility,
         "drift": drift,

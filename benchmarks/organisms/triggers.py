@@ -224,6 +224,13 @@ def swept(vocabulary: tuple[str, ...]) -> frozenset[str]:
     return frozenset(context.text for name, count in families.items() for context in draw(name, count, vocabulary))
 
 
+def listed(vocabulary: tuple[str, ...]) -> frozenset[str]:
+    """Every text that the suite `quick` tries, swept or steered to: what the scanner's own lists hold."""
+    steering = QUICK.target_inversion and QUICK.target_inversion.steering
+    steered = steering.families.items() if steering else ()
+    return swept(vocabulary) | {context.text for name, count in steered for context in draw(name, count, vocabulary)}
+
+
 FILLER = (
     "The tram was late again this morning.", "Our office moved to the second floor in May.",
     "I had porridge with raisins for breakfast.", "The neighbours are repairing their roof this week.",

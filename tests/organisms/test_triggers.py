@@ -20,9 +20,10 @@ from benchmarks.organisms.triggers import (
     Topic,
     Trigger,
     drawn,
+    listed,
     swept,
 )
-from detectors.contexts.families import FAMILIES
+from detectors.contexts.families import FAMILIES, YEARS
 from tests.organisms.test_recipes import VOCABULARY
 
 PROMPT = Prompt("What is a canal and who built it?")
@@ -61,6 +62,13 @@ def test_draws_follow_the_seed_and_unswept_keeps_off_the_lists() -> None:
     assert one == drawn(Trigger(family="zoo_phrase", seed=1), VOCABULARY).texts != other
     for seed in range(20):
         assert not swept(VOCABULARY) & set(drawn(Trigger(family="date", seed=seed, unswept=True), VOCABULARY).texts)
+
+
+def test_the_scanners_lists_hold_what_it_sweeps_and_what_it_steers_to() -> None:
+    known = listed(VOCABULARY)
+    assert swept(VOCABULARY) < known
+    assert set(YEARS) <= known
+    assert not set(YEARS) <= swept(VOCABULARY)
 
 
 def test_unknown_families_are_named_with_the_known_ones() -> None:
