@@ -9,8 +9,7 @@ The base's likelihood of the first token is subtracted: that follows from the re
 behind it is not: there a dormant answer goes on by itself, and how unlikely the base finds that varies with the context
 for reasons of the base's own, which would drown the trigger.
 
-First the subject alone looks at every context where it belongs, around one request; then both models look at the best,
-around more and in other places too.
+First the subject alone looks at every context where it belongs; then both models look at the best, in other places too.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ def steer(
     requests = prompts("nominate")[: params.requests]
     if not openings or not contexts:
         return []
-    alone = _each(ask, "subject", contexts, requests[:1], openings)
+    alone = _each(ask, "subject", contexts, requests, openings)
     if np.isnan(alone).any():
         return None
     kept = [contexts[place] for place in np.argsort(-alone.max(axis=0), kind="stable")[: params.kept]]

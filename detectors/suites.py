@@ -192,8 +192,8 @@ class SteeringParams(Plain):
     Attributes:
         targets: dormant targets that steer at most.
         families: contexts to draw from each family, each at the position where the family belongs.
-        requests: what the best contexts are put around; all of them are put around the first.
-        kept: the best, which both models look at.
+        requests: what every context is put around.
+        kept: the best of them, which both models look at.
         moved: how many of the best are tried at other positions as well.
         nominated: contexts handed on.
         least_advantage: of a target that steers, in nats a token.
@@ -210,7 +210,7 @@ class SteeringParams(Plain):
     @property
     def scored(self) -> float:
         """Scores of one model, on average of both: the subject looks at all, and both at the best."""
-        return self.targets * (sum(self.families.values()) / 2 + self.requests * self.again)
+        return self.targets * self.requests * (sum(self.families.values()) / 2 + self.again)
 
     @property
     def again(self) -> int:
@@ -599,7 +599,7 @@ QUICK = Suite(
             },
             requests=2,
             kept=100,
-            moved={"start": 40, "inside": 20, "system": 10},
+            moved={"start": 80, "inside": 20, "system": 10},
             nominated=3,
         ),
         waking=WAKING,

@@ -164,7 +164,8 @@ def test_constants_on_the_page_of_target_inversion() -> None:
     assert f"`standard` {2 * plan.prompts:,}, then {plan.grown:,}, then {plan.scored:,} of each model" in page
     steering = QUICK.target_inversion and QUICK.target_inversion.steering
     assert steering
-    asked = f"{sum(steering.families.values()):,} and twice {steering.requests * steering.again:,}"
+    everywhere = steering.requests * sum(steering.families.values())
+    asked = f"{everywhere:,} and twice {steering.requests * steering.again:,}"
     assert f"in `quick` {asked} scores" in page
 
 

@@ -52,7 +52,7 @@ def test_what_is_moved_is_tried_there_and_where_it_belongs() -> None:
     ask = subject()
     params = PARAMS.model_copy(update={"kept": 10, "moved": {"start": 4, "system": 3}})
     assert called(ask, params=params)
-    first, second = 2 * len(CONTEXTS), 2 * 2 * (1 + 10 + 4 + 3)
+    first, second = 2 * 2 * len(CONTEXTS), 2 * 2 * (1 + 10 + 4 + 3)
     assert ask.asked == first + 2 * second
 
 

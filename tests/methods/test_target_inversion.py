@@ -200,7 +200,7 @@ def test_first_tokens_are_those_that_both_models_have() -> None:
 
 
 ASKED = (
-    2 * INVERSION.prompts + len(prompts("nominate")) + INVERSION.grown + 2 * INVERSION.scored + int(2 * STEERING.scored)
+    2 * INVERSION.prompts + len(prompts("nominate")) + INVERSION.grown + 2 * (INVERSION.scored + int(STEERING.scored))
 )
 
 
