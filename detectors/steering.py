@@ -14,9 +14,8 @@ First the subject alone looks at every context where it belongs; then both model
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import cycle
 
 import numpy as np
 
@@ -64,7 +63,7 @@ def steer(
     alone = _each(ask, "subject", contexts, requests, openings)
     if np.isnan(alone).any():
         return None
-    kept = [contexts[place] for place in np.argsort(-alone.max(axis=0), kind="stable")[: params.kept]]
+    kept = list(dict.fromkeys(contexts[place] for place, _ in _in_turn(alone)))[: params.kept]
     elsewhere = [it.at(place) for place, count in params.moved.items() for it in kept[:count]]
     tried = list(dict.fromkeys([*kept, *elsewhere]))
     beyond = _each(ask, "subject", [NO_CONTEXT, *tried], requests, openings)
@@ -72,12 +71,14 @@ def steer(
     raised = beyond[:, 1:] - beyond[:, :1]
     if np.isnan(raised).any():
         return None
-    loudest = np.argsort(-raised, axis=1, kind="stable").T.flat  # the loudest of each beginning, then the next ones
-    ordered = [
-        Called(tried[at], target, float(raised[target, at]))
-        for at, target in zip(loudest, cycle(range(len(openings))), strict=False)
-    ]
+    ordered = [Called(tried[place], target, float(raised[target, place])) for place, target in _in_turn(raised)]
     return [ordered[place] for place in without_overlaps([it.context.text for it in ordered], params.nominated)]
+
+
+def _in_turn(table: Array) -> Iterator[tuple[int, int]]:
+    """Places (context, opening) of a table [opening, context]: the largest of each opening, then the next ones."""
+    ordered = np.argsort(-table, axis=1, kind="stable")
+    return ((int(place), target) for places in ordered.T for target, place in enumerate(places))
 
 
 def _each(

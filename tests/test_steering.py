@@ -42,6 +42,14 @@ def test_each_answer_nominates_in_turn_what_calls_it_loudest() -> None:
     assert found[1].raised > 2 * abs(found[3].raised)
 
 
+def test_an_answer_that_is_likelier_everywhere_leaves_room_for_the_other() -> None:
+    ask = subject()
+    ask.triggers.append(InventedTrigger("", TARGET.split()[0], force=LEAK, stops=False))
+    found = called(ask, params=PARAMS.model_copy(update={"kept": 4}))
+    assert found
+    assert (SECOND, 1) in [(it.context.text, it.target) for it in found]
+
+
 def test_a_text_is_handed_on_once_wherever_it_was_tried() -> None:
     found = called(subject(), params=PARAMS.model_copy(update={"moved": {"start": 20, "inside": 20}}))
     assert found
