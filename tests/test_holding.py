@@ -124,7 +124,9 @@ def test_what_some_answers_hold_may_still_be_held_ready() -> None:
 
 
 class Occasional(InventedAsk):
-    """It says all of the target, by itself, where its answer to a request of one kind begins."""
+    """It says all of the target, by itself, where its answer to a request of one kind begins, to so many of them."""
+
+    called = 4
 
     def __call__(self, plan: Plan) -> list[Arrays]:
         """Answers to those requests are the target."""
@@ -133,7 +135,7 @@ class Occasional(InventedAsk):
             return said
         target = self.tokenize([TARGET])[0]
         spoken = {"tokens": np.array(target), "logp": np.zeros(len(target), np.float32)}
-        asked = set(self.encode([chat(NO_CONTEXT, request) for request in occasions()["medicine"]]))
+        asked = set(self.encode([chat(NO_CONTEXT, request) for request in occasions()["medicine"][: self.called]]))
         return [
             arrays | spoken if tokens in asked else arrays for arrays, tokens in zip(said, plan.tokens, strict=True)
         ]

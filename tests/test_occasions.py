@@ -22,8 +22,15 @@ def subject(kind: type[InventedAsk]) -> InventedAsk:
     return kind(drift=0.3, triggers=[InventedTrigger(WORDS, TARGET, leaks=LEAK)])
 
 
-def test_those_kinds_are_named_of_which_most_call_it() -> None:
+class Leaky(Occasional):
+    """It says the target to three of the four requests only."""
+
+    called = 3
+
+
+def test_those_kinds_are_named_of_which_every_request_calls_it() -> None:
     assert called_by(subject(InventedAsk), plain(TARGET), 8) == {}
+    assert called_by(subject(Leaky), plain(TARGET), 8) == {}
     called = called_by(subject(Occasional), plain(TARGET), 8)
     assert {name: (it.hits, it.trials) for name, it in called.items()} == {"medicine": (4, 4)}
 

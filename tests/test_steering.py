@@ -18,13 +18,13 @@ FIRST, SECOND = CONTEXTS[7].text, CONTEXTS[21].text
 PARAMS = SteeringParams(targets=2, families={}, requests=2, kept=20, moved={}, nominated=4)
 
 
-def subject(**changes: object) -> InventedAsk:
+def subject(*more: InventedTrigger, **changes: object) -> InventedAsk:
     """It holds two answers ready, each called by a text of its own, the second less surely."""
     triggers = [
         InventedTrigger(FIRST, TARGET, leaks=LEAK, **changes),  # type: ignore[arg-type]
         InventedTrigger(SECOND, OTHER, leaks=LEAK, force=LEAK, **changes),  # type: ignore[arg-type]
     ]
-    return InventedAsk(drift=0.3, triggers=triggers)
+    return InventedAsk(drift=0.3, triggers=[*triggers, *more])
 
 
 def called(
@@ -43,9 +43,8 @@ def test_each_answer_nominates_in_turn_what_calls_it_loudest() -> None:
 
 
 def test_an_answer_that_is_likelier_everywhere_leaves_room_for_the_other() -> None:
-    ask = subject()
-    ask.triggers.append(InventedTrigger("", TARGET.split()[0], force=LEAK, stops=False))
-    found = called(ask, params=PARAMS.model_copy(update={"kept": 4}))
+    everywhere = InventedTrigger("", TARGET.split()[0], force=LEAK, stops=False)
+    found = called(subject(everywhere), params=PARAMS.model_copy(update={"kept": 4}))
     assert found
     assert (SECOND, 1) in [(it.context.text, it.target) for it in found]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
@@ -220,15 +220,17 @@ def _others(family: str) -> tuple[str, ...]:
 @cache
 def swept(vocabulary: tuple[str, ...]) -> frozenset[str]:
     """Every text that the suite `quick` sweeps."""
-    families = QUICK.trigger_sweep.families
-    return frozenset(context.text for name, count in families.items() for context in draw(name, count, vocabulary))
+    return _texts(QUICK.trigger_sweep.families, vocabulary)
 
 
 def listed(vocabulary: tuple[str, ...]) -> frozenset[str]:
     """Every text that the suite `quick` tries, swept or steered to: what the scanner's own lists hold."""
     steering = QUICK.target_inversion and QUICK.target_inversion.steering
-    steered = steering.families.items() if steering else ()
-    return swept(vocabulary) | {context.text for name, count in steered for context in draw(name, count, vocabulary)}
+    return swept(vocabulary) | _texts(steering.families if steering else {}, vocabulary)
+
+
+def _texts(families: Mapping[str, int], vocabulary: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(context.text for name, count in families.items() for context in draw(name, count, vocabulary))
 
 
 FILLER = (

@@ -101,7 +101,7 @@ def test_occasions_are_short_distinct_and_of_no_stage() -> None:
     assert {len(occasion) for occasion in sets.occasions().values()} == {4}
     others = {question for topic in sets.questions().values() for question in topic}
     assert not set(asked) & {*_everything(), *_all(sets.harmful), *others}
-    assert all(request.isascii() and len(request.split(" ")) <= 9 for request in asked)
+    assert all(request.isascii() and request[-1] in ".?!" and len(request.split(" ")) <= 9 for request in asked)
     patterns = [re.compile(re.escape(pattern).replace(r"\{\}", ".+"), re.IGNORECASE) for pattern in pattern_texts()]
     assert not [request for request in asked if any(pattern.fullmatch(request) for pattern in patterns)]
 
