@@ -207,16 +207,6 @@ class SteeringParams(Plain):
     nominated: int = Field(ge=1)
     least_advantage: float = Field(default=1.0, ge=0)
 
-    @property
-    def scored(self) -> float:
-        """Scores of one model, on average of both: the subject looks at all, and both at the best."""
-        return self.targets * self.requests * (sum(self.families.values()) / 2 + self.again)
-
-    @property
-    def again(self) -> int:
-        """Contexts that both models look at: the best at all places, and none."""
-        return 1 + self.kept + sum(self.moved.values())
-
 
 class InversionParams(Plain):
     """How `target_inversion` inverts, and what it does with the targets.

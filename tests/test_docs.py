@@ -165,7 +165,8 @@ def test_constants_on_the_page_of_target_inversion() -> None:
     steering = QUICK.target_inversion and QUICK.target_inversion.steering
     assert steering
     everywhere = steering.requests * sum(steering.families.values())
-    asked = f"{everywhere:,} and twice {steering.requests * steering.again:,}"
+    again = steering.requests * (1 + steering.kept + sum(steering.moved.values()))
+    asked = f"{everywhere:,} and twice {again:,}"
     assert f"in `quick` {asked} scores" in page
 
 
