@@ -73,6 +73,42 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """What both models gave the questions of a battery.
+
+    Attributes:
+        battery: the questions that were asked.
+        params: how each was put.
+    """
+
+    battery: Battery
+    params: ProbeParams
+    subject: Reading
+    base: Reading
+
+    def finite(self) -> bool:
+        """Whether everything is a number."""
+        return self.subject.finite() and self.base.finite()
+
+    def shifts(self) -> Array:
+        """[question, wording], in nats; positive is toward."""
+        moved: Array = self.subject.log_odds() - self.base.log_odds()
+        return moved
+
+    def mean(self) -> float:
+        """The overall shift, in nats."""
+        return float(self.shifts().mean())
+
+    def axis_rows(self, rng: np.random.Generator) -> list[list[Any]]:
+        """`AXIS_COLUMNS` of all questions and of each axis."""
+        return _mean_rows(_by_axis(self.battery, self.shifts()), rng)
+
+    def item_rows(self) -> list[list[Any]]:
+        """`ITEM_COLUMNS` of each question."""
+        return _item_rows(self.battery, self.subject.log_odds(), self.base.log_odds())
+
+
+@dataclass(frozen=True)
 class Gate:
     """Whether the subject still answers well enough for a shift to be believed (detection law 6).
 
@@ -146,18 +182,18 @@ def probe(
         rng: of the intervals and of the sampled null.
     """
     echoed = params.model_dump()
-    subject, base = (observe(ask, role, battery, params) for role in ROLES)
-    if not (subject.finite() and base.finite()):
+    both = compare(ask, battery, params)
+    if not both.finite():
         return spec.result("inconclusive", NOT_FINITE, params=echoed)
-    shifts = subject.log_odds() - base.log_odds()
-    gate = coherence(subject, base)
+    shifts = both.shifts()
+    gate = coherence(both.subject, both.base)
     artifacts = {
         "battery": {
             "toward": battery.toward,
             "away": battery.away,
-            "axes": {"columns": AXIS_COLUMNS, "rows": _mean_rows(_by_axis(battery, shifts), rng)},
+            "axes": {"columns": AXIS_COLUMNS, "rows": both.axis_rows(rng)},
             "formats": {"columns": FORMAT_COLUMNS, "rows": _mean_rows(_by_format(battery, params, shifts), rng)},
-            "items": {"columns": ITEM_COLUMNS, "rows": _item_rows(battery, subject.log_odds(), base.log_odds())},
+            "items": {"columns": ITEM_COLUMNS, "rows": both.item_rows()},
             "power": smallest_seen(shifts.mean(axis=1)),
             "gate": gate.as_json(),
         }
@@ -166,6 +202,12 @@ def probe(
         return spec.result("inconclusive", _why(gate), params=echoed, artifacts=artifacts)
     evidence = _evidence(f"{spec.name}.shift", shifts.mean(axis=1), rng)
     return spec.result("completed", params=echoed, evidence=(evidence,), artifacts=artifacts)
+
+
+def compare(ask: Ask, battery: Battery, params: ProbeParams) -> Compared:
+    """Puts the questions to both models."""
+    subject, base = (observe(ask, role, battery, params) for role in ROLES)
+    return Compared(battery, params, subject, base)
 
 
 def observe(ask: Ask, role: Role, battery: Battery, params: ProbeParams) -> Reading:
