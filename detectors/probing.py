@@ -27,9 +27,10 @@ import numpy as np
 
 from detectors.batteries.sets import Battery, Format, Item, battery
 from detectors.catalog import DetectorSpec
+from detectors.conclusive import NotFinite, conclusive
 from detectors.contexts.context import NO_CONTEXT, chat
 from detectors.documents import check_count
-from detectors.engine.observations import NOT_FINITE, ROLES, Array, Ask, NextToken, Plan, Read, Role, Score, Tokens
+from detectors.engine.observations import ROLES, Array, Ask, NextToken, Plan, Read, Role, Score, Tokens
 from detectors.findings import ALPHA, Candidate, DetectorResult, Evidence, Null
 from detectors.stats import cluster_bootstrap, sign_flip
 from detectors.suites import PROBES, ProbeParams
@@ -62,10 +63,6 @@ class Reading:
     mean: Array
     entropy: Array
 
-    def finite(self) -> bool:
-        """Whether everything is a number."""
-        return bool(np.isfinite(self.total).all() and np.isfinite(self.entropy).all())
-
     def log_odds(self) -> Array:
         """[question, wording], toward minus away, in nats."""
         odds: Array = self.total[..., 0] - self.total[..., 1]
@@ -85,10 +82,6 @@ class Compared:
     params: ProbeParams
     subject: Reading
     base: Reading
-
-    def finite(self) -> bool:
-        """Whether everything is a number."""
-        return self.subject.finite() and self.base.finite()
 
     def shifts(self) -> Array:
         """[question, wording], in nats; positive is toward."""
@@ -164,6 +157,7 @@ class Prober(Generic[Params]):
         self.params = params
         self.battery = asked(battery(PROBES[self.spec.name]), params)
 
+    @conclusive
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
         """Asks the questions; candidates play no part."""
         return probe(self.spec, self.battery, self.params, ask, rng)
@@ -183,8 +177,6 @@ def probe(
     """
     echoed = params.model_dump()
     both = compare(ask, battery, params)
-    if not both.finite():
-        return spec.result("inconclusive", NOT_FINITE, params=echoed)
     shifts = both.shifts()
     gate = coherence(both.subject, both.base)
     artifacts = {
@@ -211,18 +203,25 @@ def compare(ask: Ask, battery: Battery, params: ProbeParams) -> Compared:
 
 
 def observe(ask: Ask, role: Role, battery: Battery, params: ProbeParams) -> Reading:
-    """What a model gives every continuation, and how sure it is of the first token of each answer."""
+    """What a model gives every continuation, and how sure it is of the first token of each answer.
+
+    Raises:
+        NotFinite: if it does not answer with finite numbers.
+    """
     prompts, continuations = _encoded(ask, battery, params)
     sequences = [prompt + said for prompt, said in continuations] + prompts
     reads: list[Read] = [*(Score(len(said)) for _, said in continuations), *(NextToken() for _ in prompts)]
     answers = ask(Plan(role, sequences, reads))
     scored = [arrays["logp"].astype(float) for arrays in answers[: len(continuations)]]
     shape = (len(battery.items), params.formats * params.pairs, 2)
-    return Reading(
+    found = Reading(
         total=np.array([logp.sum() for logp in scored]).reshape(shape),
         mean=np.array([logp.mean() for logp in scored]).reshape(shape),
         entropy=np.array([float(arrays["entropy"][0]) for arrays in answers[len(continuations) :]]),
     )
+    if not (np.isfinite(found.total).all() and np.isfinite(found.entropy).all()):
+        raise NotFinite
+    return found
 
 
 def coherence(subject: Reading, base: Reading) -> Gate:

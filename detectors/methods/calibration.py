@@ -17,11 +17,11 @@ import numpy as np
 from detectors.batteries.sets import battery
 from detectors.calibration import Bank, BankMember, Calibrated, conformal, jointly
 from detectors.catalog import CALIBRATION, DetectorSpec
+from detectors.conclusive import conclusive
 from detectors.contexts.context import NO_CONTEXT
 from detectors.documents import check_count, digest_of_documents
 from detectors.engine.grid import observe_grid
-from detectors.engine.observations import NOT_FINITE, Ask
-from detectors.errors import InputError
+from detectors.engine.observations import Ask
 from detectors.findings import AxisShift, Candidate, Contrast, DetectorResult, Evidence, Null, Shift
 from detectors.probing import AXIS_COLUMNS, ITEM_COLUMNS, Compared, asked, coherence, compare
 from detectors.prompts.sets import prompts
@@ -56,6 +56,7 @@ class Calibration:
         for name, probe in params.probes.items():
             asked(battery(PROBES[name]), probe)
 
+    @conclusive
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
         """Takes the readings where there is a bank to hold them against; candidates play no part."""
         echoed = self.params.model_dump()
@@ -63,10 +64,7 @@ class Calibration:
         if bank is None or bank.questions != questions(self.params):
             reason = NO_BANK if bank is None else OTHER_QUESTIONS
             return self.spec.result("completed", reason, params=echoed, artifacts=NOT_COMPARED)
-        try:
-            drift, compared = readings(ask, self.params)
-        except InputError as error:
-            return self.spec.result("inconclusive", str(error), params=echoed)
+        drift, compared = readings(ask, self.params)
         if not compared:
             return self.spec.result("inconclusive", "the subject answers no battery as its base can", params=echoed)
         shifts = {name: both.mean() for name, both in compared.items()}
@@ -94,16 +92,12 @@ def readings(ask: Ask, params: CalibrationParams) -> tuple[float, dict[str, Comp
     """A subject's drift in nats, and what it and its base said to the battery of each detector whose gate it passes.
 
     Raises:
-        InputError: if either model answers with probabilities that are not numbers.
+        NotFinite: if either model does not answer with numbers.
     """
     grid = observe_grid(ask, [NO_CONTEXT], prompts("nominate")[: params.prompts], ())
-    if not grid.finite():
-        raise InputError(NOT_FINITE)
     found = {}
     for name, probe in params.probes.items():
         both = compare(ask, asked(battery(PROBES[name]), probe), probe)
-        if not both.finite():
-            raise InputError(NOT_FINITE)
         if coherence(both.subject, both.base).passed:
             found[name] = both
     return float(grid.divergence().mean()), found
@@ -118,7 +112,7 @@ def read_member(ask: Ask, subject: str, params: CalibrationParams) -> BankMember
         params: which questions are asked.
 
     Raises:
-        InputError: if either model answers with probabilities that are not numbers.
+        NotFinite: if either model does not answer with numbers.
     """
     drift, compared = readings(ask, params)
     return BankMember(subject=subject, drift=drift, readings={name: both.mean() for name, both in compared.items()})

@@ -23,9 +23,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from detectors.catalog import TRIGGER_INVERSION, DetectorSpec
+from detectors.conclusive import conclusive
 from detectors.contexts.context import NO_CONTEXT
 from detectors.documents import check_count
-from detectors.engine.observations import NOT_FINITE, ROLES, Ask, Tokens
+from detectors.engine.observations import ROLES, Ask, Tokens
 from detectors.findings import Candidate, DetectorResult, Evidence, Outcome
 from detectors.labels import label_tokens
 from detectors.prompts.sets import first_prompts, label_names, labelled, labels_of
@@ -93,11 +94,10 @@ class TriggerInversion:
         self._ordinary = first_prompts("nominate", "waking.requests", params.waking.requests)
         check_count("label_prompts", params.label_prompts, len(labelled("nominate")))
 
+    @conclusive
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
         """Nominates the words that were found; what others nominated plays no part."""
         goals = [*self._refusal(ask), *self._label(ask)]
-        if not all(np.isfinite(goal.subject + goal.base) for goal in goals):
-            return self._result("inconclusive", NOT_FINITE)
         found = [self._search(ask, goal, rng) for goal in goals if goal.promising]
         best = sorted((it for it in found if it), key=lambda it: -it.lead)
         return self._result(
