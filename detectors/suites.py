@@ -207,6 +207,11 @@ class SteeringParams(Plain):
     nominated: int = Field(ge=1)
     least_advantage: float = Field(default=1.0, ge=0)
 
+    @property
+    def scored(self) -> int:
+        """Scores of both models for one target: the subject looks at all contexts, then both at the best."""
+        return self.requests * (sum(self.families.values()) + 2 * (1 + self.kept + sum(self.moved.values())))
+
 
 class InversionParams(Plain):
     """How `target_inversion` inverts, and what it does with the targets.
@@ -452,8 +457,11 @@ class Suite(Plain):
 
 
 def _inversion_work(params: InversionParams | None) -> float:
-    """The subject grows beginnings, and both models read the first tokens and score; few subjects steer or wake."""
-    return params.grown + 2 * params.prompts + 2 * params.scored * WORK["score"] if params else 0.0
+    """The subject grows beginnings, and both models read the first tokens and score; one target steers, few wake."""
+    if params is None:
+        return 0.0
+    steered = params.steering.scored if params.steering else 0
+    return params.grown + 2 * params.prompts + (2 * params.scored + steered) * WORK["score"]
 
 
 def _vocabulary_work(params: VocabularyParams | None) -> float:
