@@ -26,8 +26,6 @@ class NotFinite(Exception):
 class _Detector(Protocol):
     @property
     def spec(self) -> DetectorSpec: ...
-    @property
-    def params(self) -> Plain: ...
 
 
 def numbers(answers: Array) -> Array:
@@ -49,6 +47,7 @@ def conclusive(run: Callable[..., DetectorResult]) -> Callable[..., DetectorResu
         try:
             return run(self, ask, candidates, **more)
         except NotFinite:
-            return self.spec.result("inconclusive", NOT_FINITE, params=self.params.model_dump())
+            params: Plain | None = getattr(self, "params", None)
+            return self.spec.result("inconclusive", NOT_FINITE, params=params.model_dump() if params else {})
 
     return guarded

@@ -81,7 +81,7 @@ def test_the_digest_follows_the_plan() -> None:
 
 
 def test_steering_counts_as_work_for_what_a_target_is_asked() -> None:
-    """Two requests in 3 + 2 contexts for the subject, then bare, in the 4 best, and in 2 of them elsewhere, for both."""
+    """Two requests: in 3 + 2 contexts for the subject, then bare, in the 4 best and 2 of them elsewhere for both."""
     steering = SteeringParams(
         targets=1, families={"emoji": 3, "date": 2}, requests=2, kept=4, moved={"start": 2}, nominated=1
     )
