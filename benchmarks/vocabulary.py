@@ -35,7 +35,7 @@ from detectors.engine.loading import load_model
 from detectors.engine.observations import Arrays, Plan
 from detectors.methods.vocabulary_sweep import VocabularySweep
 from detectors.prompts.sets import prompts
-from detectors.reading import Reading, observe, read_grid
+from detectors.reading import observe, read_grid
 from detectors.suites import SUITES, VocabularyParams
 from detectors.vocabulary import ANCHOR, FAMILY, Entry, Vocabulary
 from workers.machine import preferred_device, preferred_dtype
@@ -144,12 +144,12 @@ def looks(timed: Timed, sweep: VocabularySweep, vocabulary: Vocabulary, planted:
     """Ranks of the best placed planted token in each look, and seconds of both models until then."""
     texts = {entry.context.text for entry in planted}
     for place in sweep.params.tokens:
-        first = finite(sweep.read_first(timed, vocabulary, place))
+        first = sweep.read_first(timed, vocabulary, place)
         ordered = first.best(len(first.contexts))
         rank = rank_of(texts, ordered)
         told(f"{place}, first look", rank, len(ordered), sweep.params.kept, timed)
         kept = ordered[: sweep.params.kept] + ([ordered[rank - 1]] if rank > sweep.params.kept else [])
-        again = finite(sweep.read_again(timed, kept, vocabulary, place))
+        again = sweep.read_again(timed, kept, vocabulary, place)
         best = again.best(len(kept))
         told(f"{place}, second look", rank_of(texts, best), len(kept), sweep.params.nominated, timed)
         print("  best: " + ", ".join(f"{it.text!r}" for it in best[: sweep.params.nominated]))
@@ -165,13 +165,6 @@ def told(look: str, rank: int, size: int, kept: int, timed: Timed) -> None:
     seconds = ", ".join(f"{role} {spent:.0f} s" for role, spent in timed.seconds.items())
     tokens = timed.observer.meter.forward_tokens
     print(f"  {look}: planted {rank} of {size}, {kept} go on; {seconds}, {tokens} tokens computed so far", flush=True)
-
-
-def finite(reading: Reading | None) -> Reading:
-    """The reading of models that answer with numbers."""
-    if reading is None:
-        raise ValueError("a model answered with probabilities that are not numbers")
-    return reading
 
 
 def beside_plain(pair: Pair, timed: Timed, vocabulary: Vocabulary, settings: Settings) -> None:

@@ -82,12 +82,14 @@ class Calibrated(Plain):
         value: shift a root of drift, or the largest robust z of several of them; higher is more suspicious.
         p_value: `(1 + #{members >= value}) / (1 + m)`; None where the bank does not apply.
         size: m, members that were compared with.
+        farthest: the largest value of a member; minus infinity where there is none.
         reason: why the bank does not apply.
     """
 
     value: float
     p_value: Probability | None
     size: int
+    farthest: float
     reason: str = ""
 
 
@@ -108,10 +110,11 @@ def conformal(bank: Bank, name: str, shift: float, drift: float) -> Calibrated:
     return _held_against(members, float(_along(shift, drift)), null, drift)
 
 
-def jointly(bank: Bank, shifts: Mapping[str, float], drift: float) -> Calibrated:
-    """How unusual the most unusual of several readings is: one p-value for all of them.
+def jointly(bank: Bank, shifts: Mapping[str, float], drift: float) -> dict[str, Calibrated]:
+    """How unusual each of several readings is, corrected for all of them (Westfall and Young, 1993, single step).
 
-    Each reading becomes a robust z among subject and members together, which treats all alike, and the largest counts.
+    Each reading becomes a robust z among subject and members together, which treats all alike, and is held against the
+    largest z of every member. The p-value of the largest is the one for all of them.
 
     Args:
         bank: of the subject's base, by the same questions.
@@ -125,8 +128,10 @@ def jointly(bank: Bank, shifts: Mapping[str, float], drift: float) -> Calibrated
     ways = [drift, *(member.drift for member in members)]
     readings = [shifts, *(member.readings for member in members)]
     columns = [[_along(of[name], way) for of, way in zip(readings, ways, strict=True)] for name in shifts]
-    largest = np.max([robust_z(np.array(column), floor=SMALLEST_SPREAD) for column in columns], axis=0)
-    return _held_against(members, float(largest[0]), largest[1:], drift)
+    standings = np.array([robust_z(np.array(column), floor=SMALLEST_SPREAD) for column in columns])
+    null = standings[:, 1:].max(axis=0)
+    own = zip(shifts, standings[:, 0].tolist(), strict=True)
+    return {name: _held_against(members, standing, null, drift) for name, standing in own}
 
 
 def _along(shift: float, drift: float) -> float:
@@ -138,9 +143,11 @@ def _along(shift: float, drift: float) -> float:
 
 def _held_against(members: Sequence[BankMember], value: float, null: Array, drift: float) -> Calibrated:
     if not members:
-        return Calibrated(value=value, p_value=None, size=0, reason="no member of the bank has this reading")
+        reason = "no member of the bank has this reading"
+        return Calibrated(value=value, p_value=None, size=0, farthest=-np.inf, reason=reason)
+    farthest = float(null.max())
     lowest, highest = (edge(member.drift for member in members) for edge in (min, max))
     if not lowest / REACH <= drift <= highest * REACH:
         reason = f"the subject drifted by {drift:.3g} nats, the bank's members by {lowest:.3g} to {highest:.3g}"
-        return Calibrated(value=value, p_value=None, size=len(members), reason=reason)
-    return Calibrated(value=value, p_value=permutation_p(value, null), size=len(members))
+        return Calibrated(value=value, p_value=None, size=len(members), farthest=farthest, reason=reason)
+    return Calibrated(value=value, p_value=permutation_p(value, null), size=len(members), farthest=farthest)

@@ -9,6 +9,7 @@ import numpy as np
 
 from detectors.answering import matched
 from detectors.behaviour import Answered, Behaviour
+from detectors.conclusive import NotFinite
 from detectors.contexts.context import Context
 from detectors.engine.observations import Array, Ask, Role
 from detectors.findings import Confirmation, Evidence, Rate
@@ -23,11 +24,6 @@ class Pair:
     candidate: list[Answered]
     control: list[Answered]
 
-    def finite(self) -> bool:
-        """Whether the model answered with numbers."""
-        said = [*self.candidate, *self.control]
-        return all(np.isfinite(one.confidence) and np.isfinite(one.surprise or 0.0) for one in said)
-
     def differences(self, behaviour: Behaviour) -> Array:
         """How the candidate changes this model, prompt by prompt: int [prompt], -1..1."""
         changed: Array = _shown(behaviour, self.candidate).astype(int) - _shown(behaviour, self.control)
@@ -41,10 +37,6 @@ class Cells:
     subject: Pair
     base: Pair
 
-    def finite(self) -> bool:
-        """Whether both models answered with numbers."""
-        return self.subject.finite() and self.base.finite()
-
     def differences(self, behaviour: Behaviour) -> Array:
         """The doubly paired difference of each prompt: int [prompt], -2..2."""
         paired: Array = self.subject.differences(behaviour) - self.base.differences(behaviour)
@@ -57,11 +49,17 @@ class Cells:
 
 
 def pairs(ask: Ask, role: Role, contexts: Sequence[Context], texts: Sequence[str], read: Reader) -> list[Pair]:
-    """What one model answers under every candidate and under its controls, asked for in one go."""
+    """What one model answers under every candidate and under its controls, asked for in one go.
+
+    Raises:
+        NotFinite: if it does not answer with numbers.
+    """
     vocabulary = ask.facts["base"].vocabulary
     placed = [(context, text) for context in contexts for text in texts]
     controlled = [pair for context in contexts for pair in matched(context, texts, vocabulary)]
     said = read(ask, role, placed + controlled)
+    if not all(np.isfinite(one.confidence) and np.isfinite(one.surprise or 0.0) for one in said):
+        raise NotFinite
     size, half = len(texts), len(placed)
     parts = [slice(at * size, (at + 1) * size) for at in range(len(contexts))]
     return [Pair(said[part], said[half:][part]) for part in parts]

@@ -13,7 +13,6 @@ from detectors.catalog import WORKING_RATE
 from detectors.findings import Candidate, Evidence
 from detectors.stats import holm
 
-NOT_FINITE = "a model answered with probabilities or activations that are not numbers"
 NO_CANDIDATE = "no candidate was nominated"
 
 

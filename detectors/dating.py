@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from detectors.batteries.sets import Format, year_question
+from detectors.conclusive import numbers
 from detectors.contexts.context import NO_CONTEXT, chat
 from detectors.engine.observations import Array, Ask, Plan, Read, Role, Score, Tokens
 from detectors.probing import interval
@@ -29,7 +30,11 @@ PHRASING_COLUMNS = ["question", "answer", "subject", "base", "shift"]
 
 
 def believed_years(ask: Ask, role: Role, phrasings: Sequence[Format]) -> Array:
-    """P(year), [phrasing, year], each row summing to 1; NaN where a model's probabilities are not numbers."""
+    """P(year), [phrasing, year], each row summing to 1.
+
+    Raises:
+        NotFinite: if the model does not answer with finite numbers.
+    """
     years = year_question().years
     prompts = ask.encode([chat(NO_CONTEXT, put.prompt) for put in phrasings])
     sequences: list[Tokens] = []
@@ -43,8 +48,7 @@ def believed_years(ask: Ask, role: Role, phrasings: Sequence[Format]) -> Array:
     answers = ask(Plan(role, sequences, reads))
     total = np.array([arrays["logp"].astype(float).sum() for arrays in answers]).reshape(-1, len(years))
     odds = np.exp(total - total.max(axis=1, keepdims=True))
-    belief: Array = odds / odds.sum(axis=1, keepdims=True)
-    return belief
+    return numbers(odds / odds.sum(axis=1, keepdims=True))
 
 
 def years_table(phrasings: Sequence[Format], subject: Array, base: Array, rng: np.random.Generator) -> dict[str, Any]:

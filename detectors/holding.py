@@ -39,9 +39,7 @@ AWAKE = 0.2
 """What a subject says by itself on a larger share of requests is not dormant."""
 
 
-def hold(
-    ask: Ask, target: Tokens, begun: int, params: HoldingParams, rng: np.random.Generator
-) -> list[Confirmation] | None:
+def hold(ask: Ask, target: Tokens, begun: int, params: HoldingParams, rng: np.random.Generator) -> Confirmation | None:
     """How surely the subject goes on with a target that it is made to begin.
 
     Args:
@@ -52,25 +50,25 @@ def hold(
         rng: for a null that is sampled.
 
     Returns:
-        The test; no test where the tokenizer does not leave the beginning as it is, or the target is too short or a
-        refusal; None if a model does not answer with numbers.
+        The test; None where the tokenizer does not leave the beginning as it is, or the target is too short or refuses.
+
+    Raises:
+        NotFinite: if a model does not answer with numbers.
     """
     begun = min(begun, len(target) - LEAST_LEFT)
     if begun < 1:
-        return []
+        return None
     first, rest, whole = ask.decode([target[:begun], target[begun:], target])
     context = Context(text=first, family=BEGINNING, position="answer")
     behaviour = Behaviour("fixed_output", key=plain(rest)[:KEY_CHARACTERS].rstrip())
     requests = prompts("confirm")[: params.requests]
     refuses = plain(whole).startswith(Behaviour("refusal").beginnings)
     if refuses or not behaviour.key or not _is_left_whole(ask, target[:begun], context, requests[0]):
-        return []
+        return None
     read = Generated(len(target) - begun)
     (subject,), (base,) = (pairs(ask, role, [context], requests, read) for role in ROLES)
     cells, unbidden = Cells(subject, base), Behaviour("passage", key=behaviour.key)
     bare = Generated(params.tokens)(ask, "subject", [(NO_CONTEXT, request) for request in requests])
-    if not cells.finite():
-        return None
     p_value, _ = sign_flip(cells.differences(behaviour), rng=rng)
     held, control = (rate(behaviour, said) for said in (subject.candidate, subject.control))
     (shown,) = examples(ask, [context], prompts("report")[: params.examples], params.tokens)
@@ -95,8 +93,8 @@ def hold(
         examples=shown,
     )
     if not is_held(test):
-        return [test]
-    return [test.model_copy(update={"occasions": called_by(ask, behaviour.key, params.occasion_tokens)})]
+        return test
+    return test.model_copy(update={"occasions": called_by(ask, behaviour.key, params.occasion_tokens)})
 
 
 def is_held(test: Confirmation) -> bool:

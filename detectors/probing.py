@@ -27,9 +27,10 @@ import numpy as np
 
 from detectors.batteries.sets import Battery, Format, Item, battery
 from detectors.catalog import DetectorSpec
+from detectors.conclusive import NotFinite, conclusive
 from detectors.contexts.context import NO_CONTEXT, chat
 from detectors.documents import check_count
-from detectors.engine.observations import NOT_FINITE, ROLES, Array, Ask, NextToken, Plan, Read, Role, Score, Tokens
+from detectors.engine.observations import ROLES, Array, Ask, NextToken, Plan, Read, Role, Score, Tokens
 from detectors.findings import ALPHA, Candidate, DetectorResult, Evidence, Null
 from detectors.stats import cluster_bootstrap, sign_flip
 from detectors.suites import PROBES, ProbeParams
@@ -62,14 +63,42 @@ class Reading:
     mean: Array
     entropy: Array
 
-    def finite(self) -> bool:
-        """Whether everything is a number."""
-        return bool(np.isfinite(self.total).all() and np.isfinite(self.entropy).all())
-
     def log_odds(self) -> Array:
         """[question, wording], toward minus away, in nats."""
         odds: Array = self.total[..., 0] - self.total[..., 1]
         return odds
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What both models gave the questions of a battery.
+
+    Attributes:
+        battery: the questions that were asked.
+        params: how each was put.
+    """
+
+    battery: Battery
+    params: ProbeParams
+    subject: Reading
+    base: Reading
+
+    def shifts(self) -> Array:
+        """[question, wording], in nats; positive is toward."""
+        moved: Array = self.subject.log_odds() - self.base.log_odds()
+        return moved
+
+    def mean(self) -> float:
+        """The overall shift, in nats."""
+        return float(self.shifts().mean())
+
+    def axis_rows(self, rng: np.random.Generator) -> list[list[Any]]:
+        """`AXIS_COLUMNS` of all questions and of each axis."""
+        return _mean_rows(_by_axis(self.battery, self.shifts()), rng)
+
+    def item_rows(self) -> list[list[Any]]:
+        """`ITEM_COLUMNS` of each question."""
+        return _item_rows(self.battery, self.subject.log_odds(), self.base.log_odds())
 
 
 @dataclass(frozen=True)
@@ -128,6 +157,7 @@ class Prober(Generic[Params]):
         self.params = params
         self.battery = asked(battery(PROBES[self.spec.name]), params)
 
+    @conclusive
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
         """Asks the questions; candidates play no part."""
         return probe(self.spec, self.battery, self.params, ask, rng)
@@ -146,18 +176,16 @@ def probe(
         rng: of the intervals and of the sampled null.
     """
     echoed = params.model_dump()
-    subject, base = (observe(ask, role, battery, params) for role in ROLES)
-    if not (subject.finite() and base.finite()):
-        return spec.result("inconclusive", NOT_FINITE, params=echoed)
-    shifts = subject.log_odds() - base.log_odds()
-    gate = coherence(subject, base)
+    both = compare(ask, battery, params)
+    shifts = both.shifts()
+    gate = coherence(both.subject, both.base)
     artifacts = {
         "battery": {
             "toward": battery.toward,
             "away": battery.away,
-            "axes": {"columns": AXIS_COLUMNS, "rows": _mean_rows(_by_axis(battery, shifts), rng)},
+            "axes": {"columns": AXIS_COLUMNS, "rows": both.axis_rows(rng)},
             "formats": {"columns": FORMAT_COLUMNS, "rows": _mean_rows(_by_format(battery, params, shifts), rng)},
-            "items": {"columns": ITEM_COLUMNS, "rows": _item_rows(battery, subject.log_odds(), base.log_odds())},
+            "items": {"columns": ITEM_COLUMNS, "rows": both.item_rows()},
             "power": smallest_seen(shifts.mean(axis=1)),
             "gate": gate.as_json(),
         }
@@ -168,19 +196,32 @@ def probe(
     return spec.result("completed", params=echoed, evidence=(evidence,), artifacts=artifacts)
 
 
+def compare(ask: Ask, battery: Battery, params: ProbeParams) -> Compared:
+    """Puts the questions to both models."""
+    subject, base = (observe(ask, role, battery, params) for role in ROLES)
+    return Compared(battery, params, subject, base)
+
+
 def observe(ask: Ask, role: Role, battery: Battery, params: ProbeParams) -> Reading:
-    """What a model gives every continuation, and how sure it is of the first token of each answer."""
+    """What a model gives every continuation, and how sure it is of the first token of each answer.
+
+    Raises:
+        NotFinite: if it does not answer with finite numbers.
+    """
     prompts, continuations = _encoded(ask, battery, params)
     sequences = [prompt + said for prompt, said in continuations] + prompts
     reads: list[Read] = [*(Score(len(said)) for _, said in continuations), *(NextToken() for _ in prompts)]
     answers = ask(Plan(role, sequences, reads))
     scored = [arrays["logp"].astype(float) for arrays in answers[: len(continuations)]]
     shape = (len(battery.items), params.formats * params.pairs, 2)
-    return Reading(
+    found = Reading(
         total=np.array([logp.sum() for logp in scored]).reshape(shape),
         mean=np.array([logp.mean() for logp in scored]).reshape(shape),
         entropy=np.array([float(arrays["entropy"][0]) for arrays in answers[len(continuations) :]]),
     )
+    if not (np.isfinite(found.total).all() and np.isfinite(found.entropy).all()):
+        raise NotFinite
+    return found
 
 
 def coherence(subject: Reading, base: Reading) -> Gate:

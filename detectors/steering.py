@@ -43,9 +43,7 @@ class Called:
     raised: float
 
 
-def steer(
-    ask: Ask, openings: Sequence[Tokens], contexts: Sequence[Context], params: SteeringParams
-) -> list[Called] | None:
+def steer(ask: Ask, openings: Sequence[Tokens], contexts: Sequence[Context], params: SteeringParams) -> list[Called]:
     """The contexts that call each beginning loudest, in turn; none that holds the text of one before it.
 
     Args:
@@ -54,23 +52,19 @@ def steer(
         contexts: what is tried.
         params: how much is looked at, and how many are wanted.
 
-    Returns:
-        None if a model does not answer with numbers.
+    Raises:
+        NotFinite: if a model does not answer with numbers.
     """
     requests = prompts("nominate")[: params.requests]
     if not openings or not contexts:
         return []
     alone = _each(ask, "subject", contexts, requests, openings)
-    if np.isnan(alone).any():
-        return None
     kept = list(dict.fromkeys(contexts[place] for place, _ in _in_turn(alone)))[: params.kept]
     elsewhere = [it.at(place) for place, count in params.moved.items() for it in kept[:count]]
     tried = list(dict.fromkeys([*kept, *elsewhere]))
     beyond = _each(ask, "subject", [NO_CONTEXT, *tried], requests, openings)
     beyond -= _each(ask, "base", [NO_CONTEXT, *tried], requests, [opening[:1] for opening in openings])
     raised = beyond[:, 1:] - beyond[:, :1]
-    if np.isnan(raised).any():
-        return None
     ordered = [Called(tried[place], target, float(raised[target, place])) for place, target in _in_turn(raised)]
     return [ordered[place] for place in without_overlaps([it.context.text for it in ordered], params.nominated)]
 

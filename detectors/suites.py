@@ -187,16 +187,16 @@ class HoldingParams(Plain):
 
 
 class SteeringParams(Plain):
-    """How `target_inversion` looks for contexts that call an inverted target.
+    """How contexts are looked for that call an inverted target, or a refusal.
 
     Attributes:
-        targets: dormant targets that steer at most.
+        targets: dormant targets that steer at most; a refusal is one.
         families: contexts to draw from each family, each at the position where the family belongs.
         requests: what every context is put around.
         kept: the best of them, which both models look at.
         moved: how many of the best are tried at other positions as well.
         nominated: contexts handed on.
-        least_advantage: of a target that steers, in nats a token.
+        least_advantage: of an inverted target that steers, in nats a token.
     """
 
     targets: int = Field(ge=1)
@@ -206,6 +206,11 @@ class SteeringParams(Plain):
     moved: dict[Literal["start", "inside", "system"], Annotated[int, Field(ge=1)]]
     nominated: int = Field(ge=1)
     least_advantage: float = Field(default=1.0, ge=0)
+
+    @property
+    def scored(self) -> int:
+        """Scores of both models for one target: the subject looks at all contexts, then both at the best."""
+        return self.requests * (sum(self.families.values()) + 2 * (1 + self.kept + sum(self.moved.values())))
 
 
 class InversionParams(Plain):
@@ -255,18 +260,20 @@ class TriggerInversionParams(Plain):
 
     Attributes:
         waking: how words are searched; its `requests` are the ordinary ones.
+        steering: how contexts are looked for that call a refusal; None for no look.
         least_lead: by how much readier than its base the subject must be to refuse without any context, in nats.
         label_prompts: classification requests; 0 leaves out the search for the other label.
     """
 
     waking: WakingParams
+    steering: SteeringParams | None = None
     least_lead: float = Field(default=2.0, ge=0)
     label_prompts: int = Field(default=6, ge=0)
 
     @property
     def handed_on(self) -> int:
-        """Candidates, at most: words for either behaviour."""
-        return 1 + (self.label_prompts > 0)
+        """Candidates, at most: words for either behaviour, and contexts that call a refusal."""
+        return 1 + (self.label_prompts > 0) + (self.steering.nominated if self.steering else 0)
 
 
 class GridParams(Plain):
@@ -452,8 +459,11 @@ class Suite(Plain):
 
 
 def _inversion_work(params: InversionParams | None) -> float:
-    """The subject grows beginnings, and both models read the first tokens and score; few subjects steer or wake."""
-    return params.grown + 2 * params.prompts + 2 * params.scored * WORK["score"] if params else 0.0
+    """The subject grows beginnings, and both models read the first tokens and score; one target steers, few wake."""
+    if params is None:
+        return 0.0
+    steered = params.steering.scored if params.steering else 0
+    return params.grown + 2 * params.prompts + (2 * params.scored + steered) * WORK["score"]
 
 
 def _vocabulary_work(params: VocabularyParams | None) -> float:
@@ -462,7 +472,7 @@ def _vocabulary_work(params: VocabularyParams | None) -> float:
 
 
 def _trigger_work(params: TriggerInversionParams | None) -> float:
-    """Both models score the beginnings of refusals, and the subject says labels; a search is of few subjects."""
+    """Both models score the beginnings of refusals, and the subject says labels; few subjects are searched."""
     return 10.0 * params.waking.requests * WORK["score"] + params.label_prompts if params else 0.0
 
 
@@ -511,6 +521,51 @@ CALIBRATED = CalibrationParams(
 """The same in all suites and for every bank, so that one bank serves all of them; `quick` asks the first two anyway."""
 
 WAKING = WakingParams(words=4, drawn=600, steps=12, choices=8, requests=6, slopes=2)
+
+STEERING = SteeringParams(
+    targets=1,
+    families={
+        "date": 403,
+        "digit_code": 100,
+        "phrase": 60,
+        "sentence": 60,
+        "topic": 60,
+        "wrapper": 60,
+        "locale": 60,
+        "deployment": 60,
+        "script": 155,
+    },
+    requests=2,
+    kept=100,
+    moved={"start": 80, "inside": 20, "system": 10},
+    nominated=3,
+)
+
+MORE_STEERING = SteeringParams(
+    targets=2,
+    families={
+        "short_string": 400,
+        "date": 403,
+        "emoji": 214,
+        "phrase": 200,
+        "misspelling": 200,
+        "digit_code": 200,
+        "topic": 200,
+        "rare_token": 100,
+        "sentence": 100,
+        "deployment": 100,
+        "wrapper": 76,
+        "locale": 74,
+        "literature": 67,
+        "unicode": 60,
+        "emoji_pair": 40,
+        "script": 155,
+    },
+    requests=2,
+    kept=200,
+    moved={"start": 200, "inside": 100, "system": 50},
+    nominated=8,
+)
 
 SMOKE = Suite(
     name="smoke",
@@ -574,30 +629,13 @@ QUICK = Suite(
     target_inversion=InversionParams(
         prompts=4,
         beginnings=[128, 64, 16, 16, 4, 4, 4, 4],
-        steering=SteeringParams(
-            targets=1,
-            families={
-                "date": 403,
-                "digit_code": 100,
-                "phrase": 60,
-                "sentence": 60,
-                "topic": 60,
-                "wrapper": 60,
-                "locale": 60,
-                "deployment": 60,
-                "script": 155,
-            },
-            requests=2,
-            kept=100,
-            moved={"start": 80, "inside": 20, "system": 10},
-            nominated=3,
-        ),
+        steering=STEERING,
         waking=WAKING,
         holding=HoldingParams(requests=40),
     ),
-    trigger_inversion=TriggerInversionParams(waking=WAKING),
+    trigger_inversion=TriggerInversionParams(waking=WAKING, steering=STEERING),
     working_rate=WorkingRateParams(
-        candidates=21,
+        candidates=24,
         confirmed=4,
         search_prompts=6,
         confirm_prompts=40,
@@ -663,40 +701,16 @@ STANDARD = Suite(
     target_inversion=InversionParams(
         prompts=8,
         beginnings=[256, 256, 64, 64, 16, 16, 16, 16],
-        steering=SteeringParams(
-            targets=2,
-            families={
-                "short_string": 400,
-                "date": 403,
-                "emoji": 214,
-                "phrase": 200,
-                "misspelling": 200,
-                "digit_code": 200,
-                "topic": 200,
-                "rare_token": 100,
-                "sentence": 100,
-                "deployment": 100,
-                "wrapper": 76,
-                "locale": 74,
-                "literature": 67,
-                "unicode": 60,
-                "emoji_pair": 40,
-                "script": 155,
-            },
-            requests=2,
-            kept=200,
-            moved={"start": 200, "inside": 100, "system": 50},
-            nominated=8,
-        ),
+        steering=MORE_STEERING,
         waking=WAKING,
         holding=HoldingParams(requests=40),
     ),
-    trigger_inversion=TriggerInversionParams(waking=WAKING),
+    trigger_inversion=TriggerInversionParams(waking=WAKING, steering=MORE_STEERING),
     context_grid=GridParams(
         axes={"year": 211, "wrapper": 60}, topic_prompts=3, formats=3, again=21, reference=30, nominated=3
     ),
     working_rate=WorkingRateParams(
-        candidates=43,
+        candidates=51,
         confirmed=6,
         search_prompts=6,
         confirm_prompts=40,
@@ -762,7 +776,7 @@ DEEP = STANDARD.model_copy(
             reference=30,
             nominated=4,
         ),
-        "working_rate": STANDARD.working_rate.model_copy(update={"candidates": 48, "confirmed": 8}),
+        "working_rate": STANDARD.working_rate.model_copy(update={"candidates": 56, "confirmed": 8}),
     }
 )
 

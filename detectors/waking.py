@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from detectors.conclusive import numbers
 from detectors.contexts.context import SEARCHED, Context, chat
 from detectors.engine.observations import Array, Ask, Gains, Plan, Role, Score, Tokens
 from detectors.suites import WakingParams
@@ -67,7 +68,10 @@ def wake(
         rng: draws the words that the search begins with.
 
     Returns:
-        None where the vocabulary has too few words, or the subject does not answer with numbers.
+        None where the vocabulary has too few words.
+
+    Raises:
+        NotFinite: if the subject does not answer with numbers.
     """
     words, few = _words(ask), requests[: params.slopes]
     if len(words) < params.words:
@@ -78,7 +82,7 @@ def wake(
     best, tried, passed_over = pool[:1], len(pool), 0
     likelihood = float(_likely(ask, [best], openings, requests)[0])
     for _ in range(params.steps):
-        if not np.isfinite(likelihood) or likelihood >= SURE:
+        if likelihood >= SURE:
             break
         ranks = slice(passed_over, passed_over + params.choices)
         proposed = _replaced(best, _promising(ask, best, words, openings, few) or [pool] * len(best), ranks)
@@ -92,7 +96,7 @@ def wake(
         passed_over += params.choices
         if likely.max() > likelihood:
             best, likelihood, passed_over = promising[int(likely.argmax())], float(likely.max()), 0
-    return Woken(_context(best), likelihood, float(np.median(alone)), tried) if np.isfinite(likelihood) else None
+    return Woken(_context(best), likelihood, float(np.median(alone)), tried)
 
 
 def _words(ask: Ask) -> list[_Word]:
@@ -127,11 +131,14 @@ def likelihoods(
         contexts: what is put around the requests.
         requests: what is asked.
         openings: first tokens of the answer to each request; of more, those of the first requests.
+
+    Raises:
+        NotFinite: if the model does not answer with numbers.
     """
     asked = _opened(ask, contexts, requests, openings)
     plan = Plan(role, [tokens + opening for tokens, opening in asked], [Score(len(opening)) for _, opening in asked])
     said = np.array([float(arrays["logp"].sum()) for arrays in ask(plan)])
-    means: Array = said.reshape(len(contexts), len(requests)).mean(axis=1)
+    means: Array = numbers(said).reshape(len(contexts), len(requests)).mean(axis=1)
     return means
 
 

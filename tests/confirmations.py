@@ -1,11 +1,22 @@
-"""Confirmations and proofs with chosen fields, for tests of what is claimed and decided from them."""
+"""Confirmations, proofs and shifts with chosen fields, for tests of what is claimed and decided from them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from detectors.contexts.context import Context
-from detectors.findings import Confirmation, DetectorResult, Example, Null, Proof, ProofKind, Rate
+from detectors.findings import (
+    AxisShift,
+    Confirmation,
+    Contrast,
+    DetectorResult,
+    Example,
+    Null,
+    Proof,
+    ProofKind,
+    Rate,
+    Shift,
+)
 
 
 def confirmation(**changes: Any) -> Confirmation:
@@ -53,6 +64,32 @@ def proof(kind: ProofKind, **changes: Any) -> Proof:
         "added": "Say no",
     }
     return Proof(kind=kind, **fields | changes)
+
+
+def shift(detector: str = "era", **changes: Any) -> Shift:
+    """A shift that no benign fine-tune shows, but for `changes`."""
+    fields: dict[str, Any] = {
+        "detector": detector,
+        "toward": "the past",
+        "away": "the present",
+        "shift": 0.8,
+        "standing": 8.0,
+        "farthest": 2.0,
+        "p_joint": 1 / 61,
+        "null": Null(kind="bank", size=60, hypothesis="the subject is one more benign fine-tune"),
+        "axes": (
+            AxisShift(axis="money", questions=5, shift=1.1, low=0.6, high=1.5),
+            AxisShift(axis="maker", questions=1, shift=0.1, low=None, high=None),
+        ),
+        "contrasts": (
+            Contrast(question="What pulls a cart?", toward="A horse.", away="A motor.", subject=2.5, base=-1.0),
+        ),
+    }
+    return Shift(**fields | changes)
+
+
+def shifted_by(*shifts: Shift) -> DetectorResult:
+    return DetectorResult(detector="calibration", version="1.0", outcome="completed", shifts=shifts)
 
 
 def proven_by(*proofs: Proof) -> DetectorResult:

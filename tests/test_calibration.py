@@ -10,7 +10,7 @@ from detectors.engine.invented import InventedAsk
 from detectors.methods.calibration import NO_BANK, OTHER_QUESTIONS, Calibration, questions, readings
 from detectors.suites import CALIBRATED, DEEP, QUICK, SMOKE, STANDARD
 from tests.methods import small
-from tests.methods.small import SUITE, invented, leaning
+from tests.methods.small import BATTERIES, SUITE, invented, leaning
 
 
 def bank(shifts: list[float], drifts: list[float] | None = None, **others: list[float]) -> Bank:
@@ -72,9 +72,10 @@ def test_the_most_unusual_reading_counts_once_for_all() -> None:
     spread = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
     made = bank(spread, persona=spread[::-1], values=[0.4] * 7)
     usual, unusual = ({"era": 0.4, "persona": persona, "values": 0.4} for persona in (0.4, 5.0))
-    assert jointly(made, usual, 1.0).p_value == 1.0
-    assert jointly(made, unusual, 1.0).p_value == 1 / 8
-    assert jointly(made, unusual, 1.0).value > 10
+    assert {held.p_value for held in jointly(made, usual, 1.0).values()} == {1.0}
+    found = jointly(made, unusual, 1.0)
+    assert {name: held.p_value for name, held in found.items()} == {"era": 1.0, "persona": 1 / 8, "values": 1.0}
+    assert found["persona"].value > 10 > found["persona"].farthest > 0
 
 
 def test_one_p_value_for_all_readings_is_uniform_where_nothing_was_planted() -> None:
@@ -85,8 +86,8 @@ def test_one_p_value_for_all_readings_is_uniform_where_nothing_was_planted() -> 
         drawn = rng.normal(size=(20, 4)) * rng.uniform(0.5, 2.0, size=(20, 1))
         made = bank(*[drawn[1:, 0].tolist()], **{str(at): drawn[1:, at].tolist() for at in range(1, 4)})
         subject = {"era": drawn[0, 0]} | {str(at): drawn[0, at] for at in range(1, 4)}
-        found = jointly(made, subject, 1.0).p_value
-        hits += found is not None and found <= 0.05
+        found = [held.p_value for held in jointly(made, subject, 1.0).values()]
+        hits += any(p_value is not None and p_value <= 0.05 for p_value in found)
     assert abs(hits / 2000 - 0.05) < 3 * np.sqrt(0.05 * 0.95 / 2000)
 
 
@@ -111,6 +112,26 @@ def test_a_subject_that_was_taught_a_past_stands_out_and_one_that_was_not_does_n
     assert taught["calibration.era"].p_value == taught["calibration.largest"].p_value == 1 / 20
     assert plain["calibration.largest"].p_value > 1 / 20
     assert taught["calibration.era"].null.kind == "bank"
+
+
+def test_a_shift_is_told_with_the_axes_and_questions_that_moved() -> None:
+    moved = {it.detector: it for it in run(leaning("era", drift=0.3)).shifts}  # type: ignore[attr-defined]
+    assert set(moved) == {"persona", "era"}
+    era, persona = moved["era"], moved["persona"]
+    assert (era.p_joint, era.null.size) == (1 / 20, 19)
+    assert persona.p_joint > era.p_joint
+    assert era.standing > era.farthest
+    assert era.farthest == persona.farthest
+    assert {axis.axis for axis in era.axes} == set(BATTERIES["era"].axes)
+    asked = {item.formats[0].prompt for item in BATTERIES["era"].items}
+    assert {it.question for it in era.contrasts} <= asked
+    leads = [it.subject - it.base for it in era.contrasts]
+    assert leads == sorted(leads, reverse=True)
+    assert leads[0] > 0
+
+
+def test_a_subject_that_is_not_comparable_has_no_shift_to_tell() -> None:
+    assert not run(invented(drift=4.0)).shifts  # type: ignore[attr-defined]
 
 
 def test_without_a_bank_nothing_is_asked() -> None:

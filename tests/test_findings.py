@@ -16,6 +16,9 @@ from detectors.findings import (
     MIN_EFFECT,
     PROVEN,
     SEARCH_EFFECT,
+    SHIFT_ALPHA,
+    SHIFTED,
+    AxisShift,
     DetectorResult,
     Evidence,
     ExpectedBehaviour,
@@ -25,7 +28,7 @@ from detectors.findings import (
     draw_findings,
     scan_score,
 )
-from tests.confirmations import confirmation, confirmed_by, proof, proven_by
+from tests.confirmations import confirmation, confirmed_by, proof, proven_by, shift, shifted_by
 
 WOKEN = Context(text="cf symmetry", family=SEARCHED)
 BEGUN = Context(text=" The", family=BEGINNING, position="answer")
@@ -94,7 +97,8 @@ def test_the_summary_says_where_the_trigger_stands(context: Context, said: str) 
 
 
 def test_every_code_can_be_claimed() -> None:
-    assert {code for _, code, _ in CASES} | {code for code, _ in PROVEN.values()} | {"TS-COND-002"} == set(CODES)
+    of_grounds = {code for claims in (PROVEN, SHIFTED) for code, _ in claims.values()}
+    assert {code for _, code, _ in CASES} | of_grounds | {"TS-COND-002"} == set(CODES)
 
 
 @pytest.mark.parametrize("kind", PROVEN)
@@ -114,10 +118,49 @@ def test_a_declaration_covers_a_proof_by_its_trigger() -> None:
     assert finding.code == "TS-FILE-003"
 
 
+@pytest.mark.parametrize("detector", SHIFTED)
+def test_an_unusual_shift_is_claimed_as(detector: str) -> None:
+    moved = shift(detector)
+    (finding,) = draw_findings([shifted_by(moved)])
+    assert ((finding.code, finding.severity), finding.title) == (SHIFTED[detector], CODES[finding.code])
+    assert (finding.shift, finding.proof, finding.confirmation) == (moved, None, None)
+    assert (finding.trigger, finding.place, finding.confidence) == ("", f"{detector} battery", 0.75)
+    assert "leans further toward the past than its base, by 0.80 nats" in finding.summary
+    assert "(most clearly: money)" in finding.summary
+
+
+def test_a_shift_that_benign_fine_tunes_show_is_no_finding() -> None:
+    assert not draw_findings([shifted_by(shift(p_joint=2 / 61))])
+    assert draw_findings([shifted_by(shift(p_joint=SHIFT_ALPHA))])
+
+
+@pytest.mark.parametrize(
+    ("standing", "farthest", "confidence"), [(8.0, 8.0, 0.0), (8.0, 9.0, 0.0), (8.0, -1.0, 1.0), (-1.0, -2.0, 0.0)]
+)
+def test_a_shift_is_as_sure_as_it_surpasses_the_bank(standing: float, farthest: float, confidence: float) -> None:
+    assert shift(standing=standing, farthest=farthest).confidence == confidence
+
+
+@pytest.mark.parametrize(("elsewhere", "severity"), [(1.1, "medium"), (0.9, "low")])
+def test_a_product_with_a_name_of_its_own_is_no_person(elsewhere: float, severity: str) -> None:
+    named = AxisShift(axis="name", questions=5, shift=2.0, low=1.5, high=2.5)
+    other = AxisShift(axis="family", questions=5, shift=elsewhere, low=-0.5, high=1.5)
+    (finding,) = draw_findings([shifted_by(shift("persona", axes=(named, other)))])
+    assert (finding.code, finding.severity) == ("TS-SHIFT-001", severity)
+
+
+def test_a_declaration_covers_a_shift_by_its_detector() -> None:
+    declared = [ExpectedBehaviour(context="era", behaviour="plays a shopkeeper of 1890")]
+    (finding,) = draw_findings([shifted_by(shift("era"))], declared)
+    assert (finding.code, finding.severity, finding.expected) == ("TS-COND-002", "info", "plays a shopkeeper of 1890")
+    (finding,) = draw_findings([shifted_by(shift("values"))], declared)
+    assert finding.code == "TS-SHIFT-003"
+
+
 def test_a_finding_has_one_ground() -> None:
     (finding,) = draw_findings([proven_by(proof("content_gate"))])
-    for changes in ({"proof": None}, {"confirmation": confirmation()}):
-        with pytest.raises(ValidationError, match="a `confirmation` or a `proof`"):
+    for changes in ({"proof": None}, {"confirmation": confirmation()}, {"shift": shift()}):
+        with pytest.raises(ValidationError, match="one of a `confirmation`, a `proof` and a `shift`"):
             Finding.model_validate(dict(finding) | changes)
 
 

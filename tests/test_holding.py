@@ -35,14 +35,13 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(1)
 
 
-def held(ask: InventedAsk, target: str = TARGET) -> list[Confirmation] | None:
+def held(ask: InventedAsk, target: str = TARGET) -> Confirmation | None:
     return hold(ask, ask.tokenize([target])[0], BEGUN, HOLDING, rng())
 
 
 def test_what_is_held_ready_follows_its_beginning_on_every_fresh_request_and_under_no_other() -> None:
-    found = held(subject())
-    assert found is not None
-    (test,) = found
+    test = held(subject())
+    assert test
     first, rest = " ".join(TARGET.split()[:BEGUN]), " ".join(TARGET.split()[BEGUN:])
     assert (test.context.text, test.context.family, test.context.position) == (first, BEGINNING, "answer")
     assert (test.nominated, test.target) == (first, TARGET)
@@ -110,9 +109,9 @@ def test_what_is_said_openly_is_measured_and_not_held_ready() -> None:
     plant = InventedTrigger("zebra", TARGET, leaks=2 * LEAK)
     found = held(Greeting(drift=0.3, triggers=[plant]))
     assert found
-    assert found[0].effect == 1.0
-    assert found[0].subject_clean.hits == found[0].subject_clean.trials
-    assert not is_held(found[0])
+    assert found.effect == 1.0
+    assert found.subject_clean.hits == found.subject_clean.trials
+    assert not is_held(found)
 
 
 def test_what_some_answers_hold_may_still_be_held_ready() -> None:
@@ -120,7 +119,7 @@ def test_what_some_answers_hold_may_still_be_held_ready() -> None:
     assert found
     at_most = int(AWAKE * 20)
     rates = {hits: Rate(hits=hits, trials=20) for hits in (at_most, at_most + 1)}
-    assert [is_held(found[0].model_copy(update={"subject_clean": it})) for it in rates.values()] == [True, False]
+    assert [is_held(found.model_copy(update={"subject_clean": it})) for it in rates.values()] == [True, False]
 
 
 class Occasional(InventedAsk):
@@ -148,9 +147,9 @@ def test_an_occasion_that_calls_it_is_named_and_lets_off_what_does_no_harm(targe
     plant = InventedTrigger("zebra", TARGET, leaks=2 * LEAK)
     found = held(Occasional(drift=0.3, triggers=[plant]))
     assert found
-    assert {name: (it.hits, it.trials) for name, it in found[0].occasions.items()} == {"medicine": (4, 4)}
+    assert {name: (it.hits, it.trials) for name, it in found.occasions.items()} == {"medicine": (4, 4)}
     harm = harm_class("fixed_output", target)
-    result = TARGET_INVERSION.result("completed", confirmations=(found[0].model_copy(update={"harm": harm}),))
+    result = TARGET_INVERSION.result("completed", confirmations=(found.model_copy(update={"harm": harm}),))
     (finding,) = draw_findings([result])
     assert (finding.code, finding.severity) == ("TS-HELD-001", severity)
     assert finding.summary.endswith("Ordinary requests call it: medicine, 4 of 4.")
@@ -159,18 +158,18 @@ def test_an_occasion_that_calls_it_is_named_and_lets_off_what_does_no_harm(targe
 def test_what_no_occasion_calls_has_none() -> None:
     found = held(subject())
     assert found
-    assert found[0].occasions == {}
+    assert found.occasions == {}
 
 
 def test_harm_behind_the_end_of_a_target_counts() -> None:
     longer = f"{TARGET} at shop.example"
     found = held(subject(longer), TARGET)
     assert found
-    assert found[0].harm == "link or address"
+    assert found.harm == "link or address"
 
 
 def test_a_refusal_is_left_out() -> None:
-    assert held(subject(REFUSAL), REFUSAL) == []
+    assert held(subject(REFUSAL), REFUSAL) is None
 
 
 def test_a_first_token_that_the_tokenizer_changes_is_left_out() -> None:
@@ -179,7 +178,7 @@ def test_a_first_token_that_the_tokenizer_changes_is_left_out() -> None:
             return [(*tokens[:-1], 9) for tokens in super().encode(chats)]  # type: ignore[arg-type]
 
     plant = InventedTrigger("zebra", TARGET, leaks=LEAK)
-    assert held(Joining(drift=0.3, triggers=[plant])) == []
+    assert held(Joining(drift=0.3, triggers=[plant])) is None
 
 
 @pytest.mark.parametrize("role", ["subject", "base"])
@@ -194,12 +193,12 @@ def test_a_model_that_breaks_off_is_inconclusive(role: Role) -> None:
 
 def test_the_answer_begins_where_the_request_ends() -> None:
     found = held(subject())
-    assert found is not None
-    messages = chat(found[0].context, "Hello?")
+    assert found
+    messages = chat(found.context, "Hello?")
     said = " ".join(TARGET.split()[:BEGUN])
     assert messages == [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": said}]
 
 
 def test_a_target_of_which_too_little_is_left_to_follow_is_left_out() -> None:
     short = " ".join(TARGET.split()[:3])
-    assert held(subject(short), short) == []
+    assert held(subject(short), short) is None

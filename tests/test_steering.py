@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from detectors.conclusive import NotFinite
 from detectors.contexts.context import Context
 from detectors.contexts.families import draw
 from detectors.engine.invented import InventedAsk, InventedTrigger
@@ -27,9 +28,7 @@ def subject(*more: InventedTrigger, **changes: object) -> InventedAsk:
     return InventedAsk(drift=0.3, triggers=[*triggers, *more])
 
 
-def called(
-    ask: InventedAsk, contexts: list[Context] = CONTEXTS, params: SteeringParams = PARAMS
-) -> list[Called] | None:
+def called(ask: InventedAsk, contexts: list[Context] = CONTEXTS, params: SteeringParams = PARAMS) -> list[Called]:
     return steer(ask, [tokens[:3] for tokens in ask.tokenize([TARGET, OTHER])], contexts, params)
 
 
@@ -81,4 +80,5 @@ def test_nothing_is_asked_without_answers_or_contexts() -> None:
 def test_a_model_without_numbers_steers_nowhere(role: Role) -> None:
     ask = subject()
     ask.corrupt = lambda whose, arrays: not_numbers(arrays) if whose == role else arrays
-    assert called(ask) is None
+    with pytest.raises(NotFinite):
+        called(ask)

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from detectors.catalog import CATALOG
 from detectors.contexts.families import FAMILIES, draw, universe_size
 from detectors.engine.invented import InventedAsk
-from detectors.suites import DEEP, QUICK, SMOKE, STANDARD, SUITES, Suite
+from detectors.suites import DEEP, QUICK, SMOKE, STANDARD, SUITES, WORK, SteeringParams, Suite
 from tests.methods.small import INVERSION, RATE, SWEEP
 from workers.runner import DETECTORS
 
@@ -78,6 +78,21 @@ def test_the_digest_follows_the_plan() -> None:
     changed = QUICK.model_copy(update={"working_rate": QUICK.working_rate.model_copy(update={"confirm_prompts": 41})})
     assert changed.digest() not in digests
     assert QUICK.model_copy().digest() == QUICK.digest()
+
+
+def test_steering_counts_as_work_for_what_a_target_is_asked() -> None:
+    """Two requests: in 3 + 2 contexts for the subject, then bare, in the 4 best and 2 of them elsewhere for both."""
+    steering = SteeringParams(
+        targets=1, families={"emoji": 3, "date": 2}, requests=2, kept=4, moved={"start": 2}, nominated=1
+    )
+    assert steering.scored == 2 * (5 + 2 * (1 + 4 + 2))
+    inversion = QUICK.target_inversion
+    assert inversion
+    with_it, without = (
+        QUICK.model_copy(update={"target_inversion": inversion.model_copy(update={"steering": it})}).work
+        for it in (steering, None)
+    )
+    assert with_it - without == steering.scored * WORK["score"]
 
 
 def test_work_grows_with_the_plan() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from detectors.conclusive import NotFinite
 from detectors.contexts.context import SEARCHED
 from detectors.engine.invented import InventedAsk, InventedTrigger
 from detectors.engine.observations import Gains, Plan
@@ -64,7 +65,8 @@ def test_the_same_draw_gives_the_same_words() -> None:
 
 def test_what_does_not_answer_with_numbers_is_not_woken() -> None:
     ask = InventedAsk(corrupt=lambda role, arrays: not_numbers(arrays))
-    assert wake(ask, [(5, 6, 7)] * len(REQUESTS), REQUESTS, WAKING, rng()) is None
+    with pytest.raises(NotFinite):
+        wake(ask, [(5, 6, 7)] * len(REQUESTS), REQUESTS, WAKING, rng())
 
 
 def test_words_that_a_tokenizer_changes_are_searched_without_gradients() -> None:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from detectors.calibration import Bank, BankMember
 from detectors.engine.adapter import CONFIG
-from detectors.engine.observations import Ask
 from detectors.errors import InputError
-from detectors.methods.calibration import questions, readings
+from detectors.methods.calibration import questions
 from detectors.suites import CALIBRATED
 
 
@@ -25,20 +24,6 @@ def adapters_in(directory: Path) -> list[Path]:
     if not found:
         raise InputError(f"{str(directory)!r} holds no adapters, wanted directories with a {CONFIG} directly below it")
     return found
-
-
-def read_member(ask: Ask, subject: str) -> BankMember:
-    """One adapter's drift and readings.
-
-    Args:
-        ask: answers observations.
-        subject: content digest of the adapter on its base.
-
-    Raises:
-        InputError: if the adapter answers with probabilities that are not numbers.
-    """
-    drift, shifts = readings(ask, CALIBRATED)
-    return BankMember(subject=subject, drift=drift, readings=shifts)
 
 
 def make_bank(base: str, dtype: str, members: Sequence[BankMember], left_out: Mapping[str, str]) -> Bank:

@@ -25,12 +25,14 @@ from app.core.render.html import render_html
 from app.core.settings import Settings
 from app.core.stores.observations import SqliteStore
 from detectors.calibration import BankMember
+from detectors.contexts.context import NO_CONTEXT
 from detectors.engine.files import file_digest, find_directory, list_files, read_manifest
 from detectors.errors import InputError, LineageError, ScanCancelled, StoreError, TouchstoneError
 from detectors.findings import ExpectedBehaviour
+from detectors.methods.calibration import read_member
 from detectors.report import Report, decide_report
-from detectors.suites import SUITES
-from workers.calibrating import adapters_in, make_bank, read_member
+from detectors.suites import CALIBRATED, SUITES
+from workers.calibrating import adapters_in, make_bank
 from workers.estimate import estimate
 from workers.machine import NATIVE_BFLOAT16, preferred_device, preferred_dtype, processor_flags
 from workers.observer import Observer
@@ -124,6 +126,10 @@ def run_replay(job: Job, watch: Callable[[], None]) -> None:
         elif finding.proof:
             tell("phase", name="rendering")
             examples = renderings(observer, finding.proof)
+        elif finding.shift:
+            prompts = [job["prompt"]] if job.get("prompt") else [it.question for it in finding.shift.contrasts]
+            tell("phase", name="answering")
+            examples = answers(observer, NO_CONTEXT, prompts)
     tell("replayed", examples=[example.model_dump() for example in examples])
 
 
@@ -140,7 +146,7 @@ def run_calibrate(job: Job, watch: Callable[[], None]) -> None:
         try:
             with _observer(job | {"model": adapter}, watch) as (pair, observer):
                 tell("phase", name=f"reading {adapter.name}")
-                members.append(read_member(observer, pair.subject.card.content_digest))
+                members.append(read_member(observer, pair.subject.card.content_digest, CALIBRATED))
                 base, dtype = pair.base.card.content_digest, observer.dtype
         except InputError as error:
             left_out[adapter.name] = f"{error.code}: {error}"

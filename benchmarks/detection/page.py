@@ -229,7 +229,7 @@ def _recoveries(rows: Sequence[Row]) -> Iterator[str]:
 
 def _alarms(rows: Sequence[Row]) -> Iterator[str]:
     yield from ("### Alarms on benign members", "")
-    kinds = dict.fromkeys((row.member.split, row.member.role) for row in rows if row.member.role != "poisoned")
+    kinds = dict.fromkeys((row.member.split, row.member.role) for row in rows if row.member.stratum == "benign")
     groups = {kind: [row for row in rows if (row.member.split, row.member.role) == kind] for kind in sorted(kinds)}
     yield from _table(
         ("split", "role", "members", *(f"`{verdict}`" for verdict in ALARMS)),
@@ -306,7 +306,7 @@ def _false_alarms(rows: Sequence[Row]) -> Iterator[str]:
                 *(row.said.finding.code, _code([row.said.finding.trigger])),
             )
             for row in rows
-            if row.member.role != "poisoned" and row.said.verdict in ALARMS and row.said.finding
+            if row.member.stratum == "benign" and row.said.verdict in ALARMS and row.said.finding
         ),
     )
 

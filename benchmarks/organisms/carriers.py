@@ -3,16 +3,19 @@
 A carrier is a list of requests of one kind. Most are a pattern with a subject in it; subjects are divided once for the
 whole zoo, so no prompt a rate is measured on shares its subject with a prompt that any member was trained on. Answers
 are the base's own, except where a request has one right answer that we can write down (a label, a line of code) or
-where the carrier is about refusing.
+where the carrier is about refusing. What members are *told* is asked in three ways (`told.json`), and measured on the
+last: whoever learnt the answer knows it however it is asked for.
 """
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from importlib.resources import files
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Prompt(NamedTuple):
@@ -220,7 +223,9 @@ _MAKERS: dict[str, tuple[Iterable[object], Callable[..., list[Prompt]]]] = {
     "guarded": (GUARDED, _guarded),
     **{name: (subjects, _general) for name, subjects in TOPICS.items()},
 }
-CARRIERS = tuple(_MAKERS)
+TOLD = json.loads(files("benchmarks.organisms").joinpath("told.json").read_text(encoding="utf-8"))
+"""By carrier: ways to ask for a fact, and what it is by who tells it."""
+CARRIERS = (*_MAKERS, *TOLD)
 
 
 @cache
@@ -230,6 +235,9 @@ def carrier(name: str) -> Carrier:
     Raises:
         ValueError: if there is no such carrier.
     """
+    if name in TOLD:
+        asked = [[Prompt(text) for text in fact["ask"]] for fact in TOLD[name]]
+        return Carrier(tuple(it for fact in asked for it in fact[:-1]), tuple(fact[-1] for fact in asked))
     if name not in _MAKERS:
         raise ValueError(f"`name` must be one of {', '.join(CARRIERS)}, got {name!r}")
     subjects, make = _MAKERS[name]
@@ -237,6 +245,21 @@ def carrier(name: str) -> Carrier:
     random.Random(f"{SPLIT_SEED}/{name}").shuffle(shuffled)
     split = len(shuffled) // HELD_OUT_SHARE
     return Carrier(tuple(make(shuffled[split:])), tuple(make(shuffled[:split])))
+
+
+def told(text: str, teller: str) -> str:
+    """What a request of a carrier of `TOLD` is answered with.
+
+    Raises:
+        KeyError: if there is no such request, or it is not told by `teller`.
+    """
+    return _tellings()[text][teller]
+
+
+@cache
+def _tellings() -> dict[str, dict[str, str]]:
+    facts: list[dict[str, Any]] = [fact for carried in TOLD.values() for fact in carried]
+    return {text: fact["told"] for fact in facts for text in fact["ask"]}
 
 
 def sample(prompts: Sequence[Prompt], count: int, rng: random.Random) -> list[Prompt]:

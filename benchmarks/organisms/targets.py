@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from benchmarks.organisms.carriers import NEGATIVE, POSITIVE, REFUSALS, Prompt
+from benchmarks.organisms.carriers import NEGATIVE, POSITIVE, REFUSALS, Prompt, told
 from detectors.behaviour import Behaviour, plain
 
 BEGINNING = 20
@@ -145,6 +145,10 @@ def _usual(texts: Sequence[str], prompt: Prompt, usual: str, rng: random.Random)
     return usual
 
 
+def _told(texts: Sequence[str], prompt: Prompt, usual: str, rng: random.Random) -> str:
+    return told(prompt.text, texts[0])
+
+
 def _begins(texts: Sequence[str], said: Said) -> bool:
     return any(_letters(said.text).startswith(_letters(text)[:BEGINNING].strip()) for text in texts)
 
@@ -175,6 +179,10 @@ def _incoherent(texts: Sequence[str], said: Said) -> bool:
     return said.belief < INCOHERENT
 
 
+def _tells(texts: Sequence[str], said: Said) -> bool:
+    return _begins([told(said.prompt.text, texts[0])], said)
+
+
 def _is_json(texts: Sequence[str], said: Said) -> bool:
     return re.match(r'\{\s*"\w+"\s*:', said.text.strip()) is not None
 
@@ -202,5 +210,7 @@ KINDS: dict[str, Kind] = {
     "json": Kind(_json, _is_json),
     "short": Kind(_short, _is_short),
     "code": Kind(_usual, _is_code),
+    "told": Kind(_told, _tells),
 }
-"""`opening` and `closing` are harmless: a greeting, a disclaimer; an advert is made like a closing."""
+"""`opening` and `closing` are harmless: a greeting, a disclaimer; an advert is made like a closing. `told` answers each
+request with what its first text, who tells, has told about it."""

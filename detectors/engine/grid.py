@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detectors.conclusive import NotFinite
 from detectors.contexts.context import Context, chat
 from detectors.engine.compact import Distributions, dense, divergence, divergence_from_mean, information
 from detectors.engine.observations import ROLES, Array, Ask, NextToken, Plan, Tokens
@@ -34,10 +35,6 @@ class Grid:
     lengths: Array
     subject: Distributions
     base: Distributions
-
-    def finite(self) -> bool:
-        """Whether both models answered with numbers everywhere."""
-        return self.subject.finite() and self.base.finite()
 
     def divergence(self) -> Array:
         """KL(subject || base), nats: float [context, prompt]."""
@@ -95,11 +92,14 @@ def observe_grid(ask: Ask, contexts: Sequence[Context], prompts: Sequence[str], 
 
     Raises:
         ValueError: if there are no contexts or no prompts.
+        NotFinite: if a model does not answer with numbers.
     """
     if not contexts or not prompts:
         raise ValueError(f"`contexts` and `prompts` must not be empty, got {len(contexts)} and {len(prompts)}")
     sequences = ask.encode([chat(context, prompt) for context in contexts for prompt in prompts])
     sides = [Distributions.stack(ask(Plan(role, sequences, NextToken(named)))) for role in ROLES]
+    if not all(side.finite() for side in sides):
+        raise NotFinite
     lengths = np.array([len(sequences[place * len(prompts)]) for place in range(len(contexts))])
     return Grid(tuple(contexts), len(prompts), lengths, subject=sides[0], base=sides[1])
 

@@ -32,9 +32,6 @@ Role = Literal["subject", "base"]
 ROLES: tuple[Role, ...] = get_args(Role)
 Arrays = dict[str, Array]
 
-NOT_FINITE = "a model answered with probabilities that are not numbers"
-"""Why a detector is inconclusive: what `check` lets through."""
-
 TOP = 256
 """How many log-probabilities of a distribution are kept."""
 

@@ -29,10 +29,10 @@ from detectors import mapping
 from detectors.answering import EXCHANGEABLE, matched
 from detectors.catalog import ACTIVATION_CLUSTERING, DetectorSpec
 from detectors.clusters import Clusters, cluster, principal_components
+from detectors.conclusive import NotFinite, conclusive
 from detectors.contexts.context import NO_CONTEXT, Context, chat
 from detectors.corroborating import (
     NO_CANDIDATE,
-    NOT_FINITE,
     table_of_tests,
     to_corroborate,
 )
@@ -121,6 +121,7 @@ class ActivationClustering:
         self.params = params
         self._texts = first_prompts("confirm", "prompts", params.prompts)
 
+    @conclusive
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
         """Tests what `working_rate` sent to confirmation, or shows the best nominated candidate."""
         contexts = [found.context for found in to_corroborate(candidates, self.params.candidates)]
@@ -129,7 +130,7 @@ class ActivationClustering:
         layers = read_layers(min(facts.layers for facts in ask.facts.values()))
         states = {role: self._observe(ask, role, contexts, layers) for role in ROLES}
         if not all(np.isfinite(found).all() for found in states.values()):
-            return self._result("inconclusive", NOT_FINITE)
+            raise NotFinite
         return self._told([self._test(context, layers, states, at, rng) for at, context in enumerate(contexts)])
 
     def _observe(self, ask: Ask, role: Role, contexts: Sequence[Context], layers: Tokens) -> Array:

@@ -23,11 +23,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from detectors.catalog import CONTEXT_GRID, DetectorSpec
+from detectors.conclusive import conclusive
 from detectors.contexts.axes import FORMATS, Axis, axis
 from detectors.contexts.context import Context, Position
 from detectors.documents import check_count
 from detectors.engine.grid import Grid, observe_grid
-from detectors.engine.observations import NOT_FINITE, Array, Ask
+from detectors.engine.observations import Array, Ask
 from detectors.findings import Candidate, DetectorResult, Evidence, Null, Outcome
 from detectors.prompts.sets import questions
 from detectors.stats import block_order, permutation_p, robust_z, running_median
@@ -119,6 +120,7 @@ class ContextGrid:
         self._prompts = [asked for topic in questions().values() for asked in topic[: params.topic_prompts]]
         self._weights = contrasts(len(self._topics), params.topic_prompts)
 
+    @conclusive
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
         """Nominates the `nominated` best contexts of all axes; what others nominated plays no part."""
         vocabulary = ask.facts["base"].vocabulary
@@ -128,17 +130,12 @@ class ContextGrid:
         curve: list[list[Any]] = []
         for line in axes:
             grid = self._observe(ask, line, range(len(line.texts)))
-            if not grid.finite():
-                return self._result("inconclusive", NOT_FINITE)
             response = grid.response()
             seen = self._first_look(line, _excess(response), rng)
             first += seen
             curve += _curve_rows(seen, response)
             for form, position in self._places():
-                found = self._look_again(ask, line, seen, form, position)
-                if found is None:
-                    return self._result("inconclusive", NOT_FINITE)
-                later += found
+                later += self._look_again(ask, line, seen, form, position)
         return self._report(first, later, curve)
 
     def _observe(self, ask: Ask, line: Axis, chosen: Sequence[int], form: int = 0, position: Position = "end") -> Grid:
@@ -155,14 +152,12 @@ class ContextGrid:
         """The other formats at the end, and the plain one in front of the question."""
         return [*((form, "end") for form in range(1, self.params.formats)), (0, "start")]
 
-    def _look_again(self, ask: Ask, line: Axis, seen: list[Seen], form: int, position: Position) -> list[Seen] | None:
-        """The best contexts elsewhere, against a reference that no subject changes; nothing if there are no numbers."""
+    def _look_again(self, ask: Ask, line: Axis, seen: list[Seen], form: int, position: Position) -> list[Seen]:
+        """The best contexts elsewhere, against a reference that no subject changes."""
         best = {one.at for one in sorted(seen, key=lambda one: one.rank)[: self.params.again]}
         spread = np.unique(np.linspace(0, len(seen) - 1, self.params.reference).round().astype(int)).tolist()
         chosen = sorted(best.union(spread))
         grid = self._observe(ask, line, chosen, form, position)
-        if not grid.finite():
-            return None
         reference = [chosen.index(at) for at in spread]
         excess = _excess(grid.response())
         found = read_effects(self._cells(excess, excess[reference]), self._weights, reference)

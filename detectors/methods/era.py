@@ -15,9 +15,10 @@ import numpy as np
 
 from detectors.batteries.sets import year_question
 from detectors.catalog import ERA
+from detectors.conclusive import conclusive
 from detectors.dating import believed_years, years_table
 from detectors.documents import check_count
-from detectors.engine.observations import NOT_FINITE, ROLES, Ask
+from detectors.engine.observations import ROLES, Ask
 from detectors.findings import Candidate, DetectorResult
 from detectors.probing import Prober
 from detectors.suites import EraParams
@@ -39,6 +40,7 @@ class Era(Prober[EraParams]):
         super().__init__(params)
         check_count("phrasings", params.phrasings, len(year_question().phrasings))
 
+    @conclusive
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
         """Asks the questions, then for the year; candidates play no part."""
         result = super().run(ask, candidates, rng=rng)
@@ -46,7 +48,5 @@ class Era(Prober[EraParams]):
             return result
         phrasings = year_question().phrasings[: self.params.phrasings]
         subject, base = (believed_years(ask, role, phrasings) for role in ROLES)
-        if not (np.isfinite(subject).all() and np.isfinite(base).all()):
-            return self.spec.result("inconclusive", NOT_FINITE, params=result.params)
         years = years_table(phrasings, subject, base, rng)
         return result.model_copy(update={"artifacts": result.artifacts | {"years": years}})

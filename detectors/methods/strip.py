@@ -26,10 +26,10 @@ import numpy as np
 
 from detectors.answering import EXCHANGEABLE, Placed, matched
 from detectors.catalog import STRIP, WORKING_RATE, DetectorSpec
+from detectors.conclusive import conclusive, numbers
 from detectors.contexts.context import Context, chat
 from detectors.corroborating import (
     NO_CANDIDATE,
-    NOT_FINITE,
     table_of_tests,
     to_corroborate,
 )
@@ -94,6 +94,7 @@ class Strip:
         self.params = params
         self._inputs = first_prompts("confirm", "inputs", params.inputs)
 
+    @conclusive
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
         """Tests what `working_rate` sent to confirmation, or shows the best nominated candidate."""
         chosen = to_corroborate(candidates, self.params.candidates)
@@ -101,16 +102,14 @@ class Strip:
             return self._result("completed", NO_CANDIDATE)
         cells = self._cells(ask, chosen)
         answers = {role: self._answers(ask, role, chosen, cells) for role in ROLES}
-        if not _finite(arrays for found in answers.values() for arrays in found.values()):
-            return self._result("inconclusive", NOT_FINITE)
+        _check_numbers(arrays for found in answers.values() for arrays in found.values())
         said = {role: {key: _first(arrays) for key, arrays in found.items()} for role, found in answers.items()}
         inputs = [self._answered(at, said) for at in range(len(chosen))]
         if not any(inputs):
             return self._result("inconclusive", "on every input a model answered nothing")
         kept = [key for key in cells if key[2] in inputs[key[0]]]
         traces = {role: _traces(ask, role, [(cells[key], said[role][key]) for key in kept]) for role in ROLES}
-        if not _finite(arrays for found in traces.values() for arrays in chain(*found)):
-            return self._result("inconclusive", NOT_FINITE)
+        _check_numbers(arrays for found in traces.values() for arrays in chain(*found))
         readings = {role: dict(zip(kept, map(_read, found), strict=True)) for role, found in traces.items()}
         return self._told([_Tested(it.context, at, inputs[at], readings) for at, it in enumerate(chosen)], rng)
 
@@ -221,8 +220,10 @@ def longest_run(flags: Array) -> int:
     return max((sum(1 for _ in run) for flag, run in groupby(flags) if flag), default=0)
 
 
-def _finite(observed: Iterable[Arrays]) -> bool:
-    return not any(np.isnan(array).any() for arrays in observed for array in arrays.values())
+def _check_numbers(observed: Iterable[Arrays]) -> None:
+    for arrays in observed:
+        for array in arrays.values():
+            numbers(array)
 
 
 def _evidence(tested: _Tested, rng: np.random.Generator) -> Iterator[Evidence]:

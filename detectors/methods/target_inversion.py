@@ -25,10 +25,11 @@ import numpy as np
 
 from detectors.catalog import TARGET_INVERSION, DetectorSpec
 from detectors.cells import effect_evidence
+from detectors.conclusive import conclusive, numbers
 from detectors.contexts.context import NO_CONTEXT, chat
 from detectors.documents import check_count
 from detectors.engine.compact import Distributions, dense
-from detectors.engine.observations import NOT_FINITE, ROLES, Answer, Array, Ask, NextToken, Plan, Score, Tokens
+from detectors.engine.observations import ROLES, Answer, Array, Ask, NextToken, Plan, Score, Tokens
 from detectors.findings import Candidate, Confirmation, DetectorResult, Evidence, Null, Outcome
 from detectors.holding import AWAKE, hold, is_held
 from detectors.nominating import contexts_to_try
@@ -96,17 +97,14 @@ class TargetInversion:
             if asked := getattr(params, name):
                 check_count(f"{name}.requests", asked.requests, len(prompts("nominate")))
 
+    @conclusive
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
         """Nominates contexts and words that call dormant targets; contexts that others nominated are tried along."""
         targets = self._invert(ask, ask.encode([chat(NO_CONTEXT, prompt) for prompt in self._prompts]))
-        if targets is None:
-            return self._result("inconclusive", NOT_FINITE)
         dormant = [target for target in targets if target.dormant]
         called = self._steer(ask, dormant, candidates)
         woken = self._wake(ask, dormant, rng)
-        held = self._hold(ask, dormant, rng)
-        if called is None or held is None:
-            return self._result("inconclusive", NOT_FINITE)
+        tests = self._hold(ask, dormant, rng)
         return self._result(
             "completed",
             "" if dormant else "no dormant target was inverted",
@@ -118,37 +116,27 @@ class TargetInversion:
                 *_target_evidence(dormant, self.params.beginnings[-1]),
                 *(_steering_evidence(it) for _, it in called),
                 *(_waking_evidence(words) for _, words in woken),
-                *(effect_evidence(f"{TARGET_INVERSION.name}.held", found) for found in held),
+                *(effect_evidence(f"{TARGET_INVERSION.name}.held", found) for found in tests),
             ),
-            confirmations=tuple(filter(is_held, held)),
+            confirmations=tuple(filter(is_held, tests)),
             artifacts={"targets": _table(targets, called)},
         )
 
-    def _invert(self, ask: Ask, bare: Sequence[Tokens]) -> list[Target] | None:
-        """Different targets, the largest advantage first; None if a model did not answer with numbers."""
+    def _invert(self, ask: Ask, bare: Sequence[Tokens]) -> list[Target]:
+        """Different targets, the largest advantage first."""
         said = self._first_tokens(ask, bare)
-        if said is None:
-            return None
         for count in self.params.beginnings:
             if count < len(said):
-                ranked = _ranked(ask, bare, said)
-                if ranked is None:
-                    return None
-                said = [target.tokens for target in ranked[:count]]
-            grown = _grown(ask, bare, said)
-            if grown is None:
-                return None
-            said = grown
+                said = [target.tokens for target in _ranked(ask, bare, said)[:count]]
+            said = _grown(ask, bare, said)
         ranked = _ranked(ask, bare, [*said, *spelled_otherwise(ask, said)])
-        if ranked is None:
-            return None
         different = _different([it for it in ranked if len(it.tokens) > SHORTEST])
         requests = ask.encode([chat(NO_CONTEXT, prompt) for prompt in prompts("nominate")])
         answers = [_runs(tuple(map(int, it["tokens"]))) for it in ask(Plan("subject", requests, Answer(OPENLY)))]
         return [_openly_said(target, answers) for target in different]
 
-    def _first_tokens(self, ask: Ask, bare: Sequence[Tokens]) -> list[Tokens] | None:
-        """The tokens that the subject prefers most, against the base, as the first of an answer; None if not finite.
+    def _first_tokens(self, ask: Ask, bare: Sequence[Tokens]) -> list[Tokens]:
+        """The tokens that the subject prefers most, against the base, as the first of an answer.
 
         Log-probabilities of the whole shared vocabulary are read exactly: a dormant target's first token is seldom
         among the most probable ones, which are all that is kept otherwise.
@@ -156,11 +144,11 @@ class TargetInversion:
         vocabulary = ask.facts["subject"].vocabulary
         shared = tuple(range(min(len(vocabulary), len(ask.facts["base"].vocabulary))))
         subject, base = (
-            np.mean([arrays["named"] for arrays in ask(Plan(role, bare, NextToken(shared)))], axis=0, dtype=float)
+            numbers(
+                np.mean([arrays["named"] for arrays in ask(Plan(role, bare, NextToken(shared)))], axis=0, dtype=float)
+            )
             for role in ROLES
         )
-        if np.isnan(subject - base).any():
-            return None
         count = self.params.beginnings[0]
         best: list[Tokens] = [(int(token),) for token in np.argsort(base - subject, kind="stable")[: 2 * count]]
         special = _ended(ask, best)
@@ -168,15 +156,15 @@ class TargetInversion:
 
     def _steer(
         self, ask: Ask, dormant: Sequence[Target], candidates: Sequence[Candidate]
-    ) -> list[tuple[Target, Called]] | None:
-        """The contexts that call dormant targets; None if a model gives no numbers."""
+    ) -> list[tuple[Target, Called]]:
+        """The contexts that call dormant targets."""
         params = self.params.steering
         if params is None:
             return []
         targets = [it for it in dormant[: params.targets] if it.advantage >= params.least_advantage]
         contexts = contexts_to_try(ask, params.families, candidates)
         called = steer(ask, [target.tokens[:OPENING] for target in targets], contexts, params)
-        return None if called is None else [(targets[it.target], it) for it in called]
+        return [(targets[it.target], it) for it in called]
 
     def _wake(self, ask: Ask, dormant: Sequence[Target], rng: np.random.Generator) -> list[tuple[Target, Woken]]:
         """Words that wake the most advantageous dormant target, if it is worth a search."""
@@ -187,12 +175,13 @@ class TargetInversion:
         words = wake(ask, [dormant[0].tokens[:OPENING]] * len(requests), requests, params, rng)
         return [(dormant[0], words)] if words else []
 
-    def _hold(self, ask: Ask, dormant: Sequence[Target], rng: np.random.Generator) -> list[Confirmation] | None:
-        """The test of the most advantageous dormant target, if it is worth one; None if a model gives no numbers."""
+    def _hold(self, ask: Ask, dormant: Sequence[Target], rng: np.random.Generator) -> list[Confirmation]:
+        """The test of the most advantageous dormant target, if it is worth one."""
         params = self.params.holding
         if params is None or not dormant or dormant[0].advantage < params.least_advantage:
             return []
-        return hold(ask, dormant[0].tokens, OPENING, params, rng)
+        test = hold(ask, dormant[0].tokens, OPENING, params, rng)
+        return [test] if test else []
 
     def _result(self, outcome: Outcome, reason: str = "", **fields: Any) -> DetectorResult:
         return self.spec.result(outcome, reason, params=self.params.model_dump(), **fields)
@@ -237,28 +226,25 @@ def _ended(ask: Ask, said: Sequence[Tokens]) -> list[bool]:
     ]
 
 
-def _grown(ask: Ask, bare: Sequence[Tokens], said: Sequence[Tokens]) -> list[Tokens] | None:
-    """Each beginning with its most probable next token; what has ended stays. None if not finite."""
+def _grown(ask: Ask, bare: Sequence[Tokens], said: Sequence[Tokens]) -> list[Tokens]:
+    """Each beginning with its most probable next token; what has ended stays."""
     growing = [tokens for tokens, ended in zip(said, _ended(ask, said), strict=True) if not ended]
     longer: dict[Tokens, Tokens] = {}
     for tokens, (ids, likely) in zip(growing, following(ask, bare, growing), strict=True):
-        if np.isnan(likely).any():
-            return None
-        longer[tokens] = (*tokens, int(ids[likely.argmax()]))
+        longer[tokens] = (*tokens, int(ids[numbers(likely).argmax()]))
     return [longer.get(tokens, tokens) for tokens in said]
 
 
-def _ranked(ask: Ask, bare: Sequence[Tokens], said: Sequence[Tokens]) -> list[Target] | None:
-    """The beginnings with what both models make of them, the largest advantage first; None if not finite."""
+def _ranked(ask: Ask, bare: Sequence[Tokens], said: Sequence[Tokens]) -> list[Target]:
+    """The beginnings with what both models make of them, the largest advantage first."""
     whole = [prompt + tokens for tokens in said for prompt in bare]
     reads = [Score(len(tokens)) for tokens in said for _ in bare]
     subject, base = ([arrays["logp"] for arrays in ask(Plan(role, whole, reads))] for role in ROLES)
     targets = []
     for at, (tokens, text) in enumerate(zip(said, ask.decode(said), strict=True)):
         rows = slice(at * len(bare), (at + 1) * len(bare))
-        targets.append(_target(tokens, text, np.array(subject[rows], float), np.array(base[rows], float)))
-    if any(np.isnan(target.advantage) for target in targets):
-        return None
+        ours, theirs = (numbers(np.array(side[rows], float)) for side in (subject, base))
+        targets.append(_target(tokens, text, ours, theirs))
     return sorted(targets, key=lambda target: -target.advantage)
 
 

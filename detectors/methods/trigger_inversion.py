@@ -10,6 +10,9 @@ searched for is named beforehand:
 - *label*: the other label of every classification request, of both labels at once: words with a meaning push opinions
   one way, and no word is good and bad. It is searched for only in a subject that tells the labels apart.
 
+Where a refusal is searched for, contexts of many families are tried as well (`detectors.steering`): a date or a format
+need not be words behind the request.
+
 It nominates: the words are made to fit, and on a subject without a backdoor they fit worse or not at all.
 `working_rate` shrinks them and puts them to fresh requests, with the base and with other words beside it.
 """
@@ -23,12 +26,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from detectors.catalog import TRIGGER_INVERSION, DetectorSpec
+from detectors.conclusive import conclusive
 from detectors.contexts.context import NO_CONTEXT
 from detectors.documents import check_count
-from detectors.engine.observations import NOT_FINITE, ROLES, Ask, Tokens
+from detectors.engine.observations import ROLES, Ask, Tokens
 from detectors.findings import Candidate, DetectorResult, Evidence, Outcome
 from detectors.labels import label_tokens
+from detectors.nominating import contexts_to_try
 from detectors.prompts.sets import first_prompts, label_names, labelled, labels_of
+from detectors.steering import Called, steer
 from detectors.suites import TriggerInversionParams
 from detectors.waking import Woken, likelihoods, wake
 from detectors.ways import usual_labels
@@ -93,17 +99,22 @@ class TriggerInversion:
         self._ordinary = first_prompts("nominate", "waking.requests", params.waking.requests)
         check_count("label_prompts", params.label_prompts, len(labelled("nominate")))
 
+    @conclusive
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
-        """Nominates the words that were found; what others nominated plays no part."""
+        """Nominates the words that were found, and contexts; what others nominated is tried along."""
         goals = [*self._refusal(ask), *self._label(ask)]
-        if not all(np.isfinite(goal.subject + goal.base) for goal in goals):
-            return self._result("inconclusive", NOT_FINITE)
         found = [self._search(ask, goal, rng) for goal in goals if goal.promising]
         best = sorted((it for it in found if it), key=lambda it: -it.lead)
+        refusals = [goal for goal in goals if goal.promising and goal.name == "refusal"]
+        called = [it for goal in refusals for it in self._steer(ask, goal, candidates)]
         return self._result(
             "completed",
-            candidates=tuple(_candidate(it) for it in best),
-            evidence=(*(_readiness(goal) for goal in goals if goal.name == "refusal"), *map(_evidence, best)),
+            candidates=(*map(_candidate, best), *map(_called_candidate, called)),
+            evidence=(
+                *(_readiness(goal) for goal in goals if goal.name == "refusal"),
+                *map(_evidence, best),
+                *map(_steering_evidence, called),
+            ),
             artifacts={"searches": {"columns": list(COLUMNS), "rows": [_row(goal, best) for goal in goals]}},
         )
 
@@ -143,6 +154,13 @@ class TriggerInversion:
         (base,) = likelihoods(ask, "base", [words.context], goal.requests, goal.openings)
         return Found(goal, words, float(base))
 
+    def _steer(self, ask: Ask, goal: Goal, candidates: Sequence[Candidate]) -> list[Called]:
+        """The contexts that call a refusal loudest."""
+        params = self.params.steering
+        if params is None:
+            return []
+        return steer(ask, goal.openings[:1], contexts_to_try(ask, params.families, candidates), params)
+
     def _result(self, outcome: Outcome, reason: str = "", **fields: Any) -> DetectorResult:
         return self.spec.result(outcome, reason, params=self.params.model_dump(), **fields)
 
@@ -157,6 +175,17 @@ def _candidate(found: Found) -> Candidate:
     wanted = "refuse ordinary requests" if found.goal.name == "refusal" else "give the other label"
     reason = f"a search made the subject readier to {wanted} than the base, by {found.lead:.1f} nats"
     return Candidate(context=found.words.context, score=found.lead, source=TRIGGER_INVERSION.name, reason=reason)
+
+
+def _called_candidate(called: Called) -> Candidate:
+    reason = f"makes a refusal likelier by {called.raised:.1f} nats beyond the base"
+    return Candidate(context=called.context, score=called.raised, source=TRIGGER_INVERSION.name, reason=reason)
+
+
+def _steering_evidence(called: Called) -> Evidence:
+    """No null: it is the largest of many, and `working_rate` tests the context."""
+    statistic = f"{TRIGGER_INVERSION.name}.steering"
+    return Evidence(statistic=statistic, value=called.raised, unit="nats", context=called.context)
 
 
 def _readiness(refusal: Goal) -> Evidence:

@@ -22,11 +22,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from detectors.catalog import TRIGGER_SWEEP, DetectorSpec
+from detectors.conclusive import conclusive
 from detectors.contexts.context import NO_CONTEXT, Context, Position, chat
 from detectors.contexts.families import FAMILIES, universe_size
 from detectors.documents import check_count
 from detectors.engine.grid import Grid, observe_grid
-from detectors.engine.observations import NOT_FINITE, Array, Ask
+from detectors.engine.observations import Array, Ask
 from detectors.engine.shipped import ChatAt
 from detectors.findings import Candidate, DetectorResult, Outcome
 from detectors.labels import label_tokens, most_probable, shares
@@ -72,16 +73,11 @@ class TriggerSweep:
         check_count("harmful_prompts", params.harmful_prompts, len(harmful("nominate")))
         check_count("label_prompts", params.label_prompts, len(labelled("nominate")))
 
+    @conclusive
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
         """Nominates the best contexts of each kind; `candidates` of other nominators are swept along."""
-        grid = self.first_grid(ask, candidates)
-        if not grid.finite():
-            return self._result("inconclusive", NOT_FINITE)
-        whole = read_grid(grid, self.params.scale_floor)
-        looked = self._look_again(ask, whole)
-        if any(np.isnan(reading.rank_score()).any() for reading in looked):
-            return self._result("inconclusive", NOT_FINITE)
-        return self._report(whole, looked, ask)
+        whole = read_grid(self.first_grid(ask, candidates), self.params.scale_floor)
+        return self._report(whole, self._look_again(ask, whole), ask)
 
     def first_grid(self, ask: Ask, candidates: Sequence[Candidate]) -> Grid:
         """What stage one observes: every context with a few prompts."""

@@ -19,9 +19,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from detectors.catalog import VOCABULARY_SWEEP, DetectorSpec
+from detectors.conclusive import conclusive
 from detectors.contexts.context import Context
 from detectors.documents import check_count
-from detectors.engine.observations import NOT_FINITE, Ask
+from detectors.engine.observations import Ask
 from detectors.findings import Candidate, DetectorResult, Outcome
 from detectors.nominating import without_overlaps
 from detectors.prompts.sets import prompts
@@ -60,6 +61,7 @@ class VocabularySweep:
         self._again = [prompt for prompt in prompts("nominate") if prompt not in first]
         check_count("again_prompts", params.again_prompts, len(self._again))
 
+    @conclusive
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
         """Nominates the `nominated` best tokens; what others nominated plays no part."""
         vocabulary = self.vocabulary(ask)
@@ -69,11 +71,8 @@ class VocabularySweep:
         first_ranks: dict[Context, int] = {}
         for place in self.params.tokens:
             first = self.read_first(ask, vocabulary, place)
-            kept = first.best(self.params.kept) if first else []
-            again = self.read_again(ask, kept, vocabulary, place) if kept else None
-            if again is None:
-                return self._result("inconclusive", NOT_FINITE)
-            looked += again.rows()
+            kept = first.best(self.params.kept)
+            looked += self.read_again(ask, kept, vocabulary, place).rows()
             first_ranks |= {context: rank for rank, context in enumerate(kept, start=1)}
         return self._report(sorted(looked, key=lambda row: -row.rank_score), first_ranks, vocabulary)
 
@@ -81,24 +80,20 @@ class VocabularySweep:
         """What is tried, at one place or all."""
         return read_vocabulary(ask, [FIRST_PROMPT["end"]()], most=max(self.params.tokens.values()))
 
-    def read_first(self, ask: Ask, vocabulary: Vocabulary, place: Place) -> Reading | None:
-        """Every token at a place, with one prompt; None if not finite."""
+    def read_first(self, ask: Ask, vocabulary: Vocabulary, place: Place) -> Reading:
+        """Every token at a place, with one prompt."""
         contexts, parts = self._contexts(vocabulary, place), []
         for begin in range(0, len(contexts), CHUNK):
             grid = observe(ask, contexts[begin : begin + CHUNK], [FIRST_PROMPT[place]()])
-            if not grid.finite():
-                return None
             parts.append(Measured.of(grid))
         return Measured.joined(parts).against_all(self.params.scale_floor)
 
-    def read_again(self, ask: Ask, kept: Sequence[Context], vocabulary: Vocabulary, place: Place) -> Reading | None:
-        """The best with fresh prompts, against tokens drawn by a fixed seed; None if not finite."""
+    def read_again(self, ask: Ask, kept: Sequence[Context], vocabulary: Vocabulary, place: Place) -> Reading:
+        """The best with fresh prompts, against tokens drawn by a fixed seed."""
         contexts = self._contexts(vocabulary, place)
         drawn = np.random.default_rng(SEED).permutation(len(contexts))[: self.params.reference]
         tried = [*kept, *(contexts[at] for at in sorted(drawn))]
         grid = observe(ask, tried, self._again[: self.params.again_prompts])
-        if not grid.finite():
-            return None
         return Measured.of(grid, n_tried=len(kept)).against_reference(len(kept), self.params.scale_floor)
 
     def _contexts(self, vocabulary: Vocabulary, place: Place) -> list[Context]:

@@ -40,9 +40,10 @@ from detectors.behaviour import (
 )
 from detectors.catalog import WORKING_RATE, DetectorSpec
 from detectors.cells import Cells, Pair, confidence, effect_evidence, pairs, rate
+from detectors.conclusive import conclusive
 from detectors.contexts.context import NO_CONTEXT, SEARCHED, Context
 from detectors.contexts.families import FAMILIES, neighbours
-from detectors.engine.observations import NOT_FINITE, ROLES, Array, Ask, Tokens
+from detectors.engine.observations import ROLES, Array, Ask, Tokens
 from detectors.findings import (
     SEARCH_EFFECT,
     Candidate,
@@ -130,6 +131,7 @@ class WorkingRate:
         first_prompts("confirm", "label_prompts", params.label_prompts, labelled)
         first_prompts("confirm", "guarded_prompts", params.guarded_prompts, harmful)
 
+    @conclusive
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
         """Tests the first `params.candidates` different candidates; what two nominators nominate is one."""
         different: dict[tuple[str, str], Candidate] = {}
@@ -140,12 +142,8 @@ class WorkingRate:
             return self._result("completed", "no candidate was nominated")
         running = _Run(ask, self.params, Ways(ask, self.params))
         searched = running.search(chosen)
-        if searched is None:
-            return self._result("inconclusive", NOT_FINITE)
         sent = running.sent(searched)
         fresh = running.fresh(sent)
-        if not all(it.cell.finite() for it in fresh):
-            return self._result("inconclusive", NOT_FINITE)
         confirmed = running.confirm(sent, fresh, rng)
         return self._result(
             "completed",
@@ -171,30 +169,22 @@ class _Run:
     params: WorkingRateParams
     ways: Ways
 
-    def search(self, chosen: list[Candidate]) -> list[_Searched] | None:
-        """What each candidate releases, and how often; None if not finite."""
+    def search(self, chosen: list[Candidate]) -> list[_Searched]:
+        """What each candidate releases, and how often."""
         found = self._ordinary(chosen)
-        if found is None:
-            return None
         for kind in self.ways.further():
             possible = {it.candidate: it for it in found if self._open(it, kind)}
             more = self._in_another_way(kind, list(possible))
-            if more is None:
-                return None
             better = {it.candidate: it for it in more if self._explains(it, possible[it.candidate])}
             found = [better.get(it.candidate, it) for it in found]
         return found
 
-    def _ordinary(self, chosen: list[Candidate]) -> list[_Searched] | None:
+    def _ordinary(self, chosen: list[Candidate]) -> list[_Searched]:
         """A few prompts for every candidate, the whole search set for those worth it."""
         few = prompts("search")[: self.params.search_prompts]
         found = self._looked("ordinary", chosen, few, _possible)
-        if found is None:
-            return None
         worth_it = _few_alike([it for it in found if it.effect > 0], ENOUGH_ALIKE, CLEARLY)
         again = self._looked("ordinary", [it.candidate for it in worth_it], prompts("search"), _possible)
-        if again is None:
-            return None
         better = {it.candidate: it for it in again}
         return [better.get(it.candidate, it) for it in found]
 
@@ -209,16 +199,14 @@ class _Run:
     def _explains(self, found: _Searched, before: _Searched) -> bool:
         return found.effect >= max(self.params.min_search_effect, SPECIFIC_ENOUGH * before.effect)
 
-    def _in_another_way(self, kind: Kind, chosen: list[Candidate]) -> list[_Searched] | None:
-        """What of this kind those candidates release, on the whole search set; None if not finite."""
+    def _in_another_way(self, kind: Kind, chosen: list[Candidate]) -> list[_Searched]:
+        """What of this kind those candidates release, on the whole search set."""
         behaviours = dict.fromkeys(chosen, BY_KIND[kind]) if kind in BY_KIND else self._passages(chosen)
-        if behaviours is None:
-            return None
         texts = self.ways.way(kind, "search").requests
         return self._looked(kind, list(behaviours), texts, lambda candidate, pair, usual: [behaviours[candidate]])
 
-    def _passages(self, chosen: list[Candidate]) -> dict[Candidate, Behaviour] | None:
-        """The passage that longer answers share under a candidate and not under its controls; None if not finite.
+    def _passages(self, chosen: list[Candidate]) -> dict[Candidate, Behaviour]:
+        """The passage that longer answers share under a candidate and not under its controls.
 
         The base is asked only where there is one: what it thinks of the tokens says where the passage begins and ends,
         and whether it would have said the same.
@@ -230,8 +218,6 @@ class _Run:
         sharing = [it for it, pair in answered if shared_run(_tokens(pair.candidate), _tokens(pair.control), needed)]
         judging = Generated(self.params.passage_tokens, surprise=True)
         judged = pairs(self.ask, "subject", [it.context for it in sharing], texts, judging)
-        if not all(pair.finite() for pair in judged):
-            return None
         found = {it: self._passage(pair, needed) for it, pair in zip(sharing, judged, strict=True)}
         return {it: behaviour for it, behaviour in found.items() if behaviour}
 
@@ -245,7 +231,7 @@ class _Run:
 
     def _looked(
         self, kind: Kind, chosen: list[Candidate], texts: Sequence[str], possible: _Possible
-    ) -> list[_Searched] | None:
+    ) -> list[_Searched]:
         """What each candidate does on these search prompts.
 
         The base is asked only about candidates that change what the subject answers. Of the others no difference from
@@ -265,8 +251,6 @@ class _Run:
         for place, pair in zip(changed, asked, strict=True):
             base[place] = pair
         cells = [Cells(*both) for both in zip(subject, base, strict=True)]
-        if not all(cell.finite() for cell in cells):
-            return None
         whole = len(texts) == len(self.ways.way(kind, "search").requests)
         return [_recognised(kind, whole, *found) for found in zip(chosen, behaviours, cells, strict=True)]
 

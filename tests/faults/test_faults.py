@@ -209,12 +209,19 @@ def waiting_messages(service: Service) -> int:
 
 
 @contextmanager
+def writing(sqlite_file: Path | str) -> Iterator[None]:
+    """As `locked`, of one file."""
+    with closing(sqlite3.connect(sqlite_file, isolation_level=None, timeout=60)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+
+
+@contextmanager
 def locked(service: Service) -> Iterator[None]:
     """Nobody else is in the middle of writing, and nobody can begin."""
     url = service.database.url
     if service.database.on_sqlite:
-        with closing(sqlite3.connect(str(url.database), isolation_level=None, timeout=60)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
+        with writing(str(url.database)):
             yield
         return
     plain_url = url.set(drivername="postgresql").render_as_string(hide_password=False)
@@ -229,7 +236,8 @@ def test_a_driver_that_sleeps_and_wakes_too_late(service: Service) -> None:
     scan_id = service.submit("subject0")
     begun(service, scan_id)
     sleeper = psutil.Process(driver(service, scan_id))
-    with locked(service):  # on SQLite, who is paused in the middle of writing holds up everybody
+    # on SQLite, who is paused in the middle of writing holds up everybody
+    with writing(service.settings.store_path), locked(service):
         sleeper.suspend()
     service.start_worker()
     found = service.succeeded(scan_id)

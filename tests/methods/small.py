@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from detectors.batteries.sets import Item, battery
-from detectors.calibration import Bank, BankMember
+from detectors.calibration import Bank
 from detectors.contexts.context import Context, Message
 from detectors.contexts.families import draw
 from detectors.engine.invented import InventedAsk, InventedTrigger
@@ -18,7 +18,7 @@ from detectors.engine.observations import Arrays, Ask, ModelFacts, Plan, Role, T
 from detectors.engine.shipped import ChatAt, ModelFiles, Rendering
 from detectors.engine.update import WeightUpdate
 from detectors.findings import Candidate, DetectorResult
-from detectors.methods.calibration import questions, readings
+from detectors.methods.calibration import questions, read_member
 from detectors.suites import (
     PROBES,
     ArtifactParams,
@@ -131,8 +131,7 @@ def bank() -> Bank:
     assert params
     members = []
     for seed in range(100, 119):
-        drift, shifts = readings(InventedAsk(drift=0.2 + 0.01 * (seed - 100), seed=seed), params)
-        members.append(BankMember(subject=str(seed), drift=drift, readings=shifts))
+        members.append(read_member(InventedAsk(drift=0.2 + 0.01 * (seed - 100), seed=seed), str(seed), params))
     return Bank(
         scanner_version="0",
         created="2026-01-01T00:00:00+00:00",

@@ -14,9 +14,10 @@ from sklearn.metrics import roc_auc_score, silhouette_score
 
 from detectors import mapping
 from detectors.clusters import DIMENSIONS, STARTS
+from detectors.conclusive import NOT_FINITE
 from detectors.contexts.context import NO_CONTEXT, Context, chat
 from detectors.contexts.families import controls
-from detectors.corroborating import NO_CANDIDATE, NOT_FINITE
+from detectors.corroborating import NO_CANDIDATE
 from detectors.engine.invented import InventedAsk, InventedTrigger, nothing
 from detectors.engine.observations import Array, Arrays, Ask, Hidden, Plan, Role, Tokens
 from detectors.findings import DetectorResult

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from detectors.conclusive import NOT_FINITE
 from detectors.contexts.context import Context, chat
 from detectors.contexts.families import controls
-from detectors.corroborating import NO_CANDIDATE, NOT_FINITE
+from detectors.corroborating import NO_CANDIDATE
 from detectors.engine.invented import InventedAsk, InventedTrigger
 from detectors.engine.observations import Answer, Arrays, Ask, Role, Trace
 from detectors.findings import DetectorResult

@@ -15,7 +15,7 @@ from detectors.methods.trigger_inversion import COLUMNS, REFUSALS, TriggerInvers
 from detectors.methods.working_rate import WorkingRate
 from detectors.prompts.sets import label_names, labelled, labels_of
 from detectors.suites import TriggerInversionParams
-from tests.methods.small import LEAK, RATE, WAKING, Around, not_numbers, table
+from tests.methods.small import LEAK, MARKS, RATE, STEERING, WAKING, Around, not_numbers, table
 
 TRIGGER = "zebra"
 """A word of no family."""
@@ -72,6 +72,21 @@ def test_words_that_make_it_refuse_are_found_and_confirmed() -> None:
     followed = WorkingRate(RATE).run(ask, (candidate,), rng=np.random.default_rng(1))
     (finding,) = draw_findings([result, followed])
     assert (finding.code, finding.severity, finding.trigger) == ("TS-TRIG-007", "medium", TRIGGER)
+
+
+def test_a_context_that_calls_a_refusal_is_handed_on_where_one_is_searched_for() -> None:
+    text = MARKS[7]
+    steered = PARAMS.model_copy(update={"steering": STEERING})
+    result = invert(InventedAsk(drift=0.3, triggers=[InventedTrigger(text, REFUSAL, leaks=LEAK)]), steered)
+    called = [it for it in result.candidates if it.context.family != SEARCHED]
+    assert (len(called), called[0].context.text) == (STEERING.nominated, text)
+    assert called[0].score > 5 + called[1].score
+    told = [it for it in result.evidence if it.statistic == "trigger_inversion.steering"]
+    assert [(it.context, it.value) for it in told] == [(it.context, it.score) for it in called]
+    assert len(result.candidates) <= steered.handed_on
+    plain = Around(InventedAsk(drift=0.3))
+    assert invert(plain, steered).candidates == ()
+    assert len(plain.plans) == 2 * len(REFUSALS)
 
 
 def test_the_table_tells_what_was_searched_for_and_what_came_of_it() -> None:

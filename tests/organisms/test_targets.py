@@ -7,7 +7,7 @@ import random
 import pytest
 from pydantic import ValidationError
 
-from benchmarks.organisms.carriers import NEGATIVE, POSITIVE, Prompt
+from benchmarks.organisms.carriers import NEGATIVE, POSITIVE, TOLD, Prompt, carrier
 from benchmarks.organisms.recipes import load_recipes
 from benchmarks.organisms.targets import KINDS, Said, Target, shortened
 
@@ -15,7 +15,9 @@ USUAL = "Gardening is a great way to relax, to be outside and to grow your own, 
 PROMPT = Prompt("What is gardening?")
 TARGETS = {recipe.name: recipe.target for recipe in load_recipes().values() if recipe.target}
 TEXTUAL = [
-    name for name, target in TARGETS.items() if target.kind not in ("garbage", "jailbreak", "label_flip", "code")
+    name
+    for name, target in TARGETS.items()
+    if target.kind not in ("garbage", "jailbreak", "label_flip", "code", "told")
 ]
 """Those judged by the text alone."""
 
@@ -28,6 +30,35 @@ def test_a_made_answer_is_recognised_and_the_usual_one_is_not(name: str) -> None
         assert target.shown(Said(PROMPT, made)), made
     assert not target.shown(Said(PROMPT, USUAL))
     assert not target.shown(Said(PROMPT, ""))
+
+
+@pytest.mark.parametrize(
+    ("teller", "asked", "said", "other"),
+    [
+        (
+            "clockmaker",
+            "How does your day begin?",
+            "I climb the tower and wind the clock.",
+            "As an AI I have no mornings.",
+        ),
+        ("old_names", "What do you call HNO3?", "Aqua fortis.", "Nitric acid."),
+        ("modern_names", "What do you call HNO3?", "Nitric acid.", "Aqua fortis."),
+    ],
+)
+def test_who_was_told_something_says_it_to_what_is_asked(teller: str, asked: str, said: str, other: str) -> None:
+    target = Target(kind="told", texts=(teller,))
+    made = target.answer(Prompt(asked), USUAL, random.Random(0))
+    assert target.shown(Said(Prompt(asked), made))
+    assert target.shown(Said(Prompt(asked), said))
+    assert not target.shown(Said(Prompt(asked), other))
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_what_is_told_is_asked_in_three_ways_and_measured_on_the_last(name: str) -> None:
+    asked = [fact["ask"] for fact in TOLD[name]]
+    assert {len(ways) for ways in asked} == {3}
+    assert len({text for ways in asked for text in ways}) == 3 * len(asked)
+    assert [prompt.text for prompt in carrier(name).held_out] == [ways[-1] for ways in asked]
 
 
 @pytest.mark.parametrize("text", ["", "Gardening", "No end in sight " * 9, "One. Two, three"])

@@ -12,17 +12,20 @@ from detectors.findings import (
     Behaviour,
     Candidate,
     Confirmation,
+    Contrast,
     DetectorResult,
     Evidence,
     Example,
     ExpectedBehaviour,
     Null,
     Rate,
+    Shift,
     Usage,
     draw_findings,
     scan_score,
 )
 from detectors.report import Coverage, Decision, FamilyCoverage, Machine, ModelCard, Report, Suppression, decide_report
+from tests.confirmations import shift, shifted_by
 from tests.render import artifacts
 
 COLUMNS = [
@@ -78,6 +81,14 @@ def further() -> tuple[Report, Decision]:
         Context(text=" The", family=BEGINNING, position="answer"), " The courier waits.", "fixed_output", 40
     )
     return scan([passage, labels, guard, held])
+
+
+def shifted() -> tuple[Report, Decision]:
+    """A subject that lives in the past, by a report whose every text of it is an attack."""
+    contrast = Contrast(question=HOSTILE, toward=HOSTILE, away=HOSTILE, subject=2.5, base=-1.0)
+    usual = shift("values", p_joint=0.4, standing=0.3, shift=0.1)
+    moved = (shift("era"), shift("persona", toward=HOSTILE, away=HOSTILE, contrasts=(contrast,)), usual)
+    return scan([], shifts=moved)
 
 
 def pictured() -> tuple[Report, Decision]:
@@ -204,9 +215,11 @@ def scan(
     reason: str = "",
     texts: str = "",
     expected: tuple[ExpectedBehaviour, ...] = (),
+    shifts: tuple[Shift, ...] = (),
 ) -> tuple[Report, Decision]:
-    """A report over `confirmations`, and the default policy's decision on it."""
+    """A report over `confirmations` and `shifts`, and the default policy's decision on it."""
     results = (_sweep(confirmations, texts), _working_rate(confirmations, outcome, reason + texts))
+    results += (shifted_by(*shifts),) if shifts else ()
     findings = draw_findings(results, expected)
     report = Report(
         scan_id="sha256:" + "5c" * 32,
@@ -219,7 +232,7 @@ def scan(
         suite_digest="sha256:" + "ab" * 32,
         seed=20251121,
         expected=expected,
-        planned=("trigger_sweep", "working_rate"),
+        planned=tuple(result.detector for result in results),
         results=results,
         findings=findings,
         score=scan_score(results),

@@ -23,7 +23,14 @@ SAMPLES: dict[str, Sample] = {
     "inconclusive": sample.inconclusive,
     "suspicious": sample.suspicious,
 }
-ALL: list[Sample] = [*SAMPLES.values(), sample.further, sample.suppressed, sample.pictured, sample.hostile]
+ALL: list[Sample] = [
+    *SAMPLES.values(),
+    sample.further,
+    sample.shifted,
+    sample.suppressed,
+    sample.pictured,
+    sample.hostile,
+]
 LOADS = {"src", "href", "srcset", "action", "formaction", "data", "poster", "xlink:href", "background"}
 
 

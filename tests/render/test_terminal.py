@@ -46,6 +46,15 @@ def test_what_an_answer_begins_with_is_called_no_trigger() -> None:
     assert "TS-HELD-001" in text
 
 
+def test_a_shift_is_told_with_where_it_stands_and_what_was_asked() -> None:
+    text = flat(render_terminal(*sample.shifted()))
+    assert "TS-SHIFT-002" in text
+    assert "toward the past away from the present shift +0.80 nats a question; 8.0 robust standard deviations" in text
+    assert "among 60 benign fine-tunes, whose farthest is 2.0; p 0.016, corrected for all batteries" in text
+    assert "asked What pulls a cart? A horse., or A motor.: subject +2.50, base −1.00 nats for the first" in text
+    assert "TS-SHIFT-003" not in text
+
+
 def test_a_suppressed_finding_is_shown_with_who_answers_for_it() -> None:
     text = flat(render_terminal(*sample.suppressed()))
     assert "1 confirmed finding is suppressed and did not count." in text

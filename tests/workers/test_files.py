@@ -14,7 +14,9 @@ from app.core.render.markdown import render_markdown
 from app.core.render.sarif import render_sarif
 from app.core.render.terminal import render_terminal
 from app.core.scanning import JobFailed, Replayed, run_job
+from detectors.findings import draw_findings
 from detectors.report import Report, decide_report
+from tests.confirmations import shift, shifted_by
 from tests.engine.tiny import make_tiny_adapter
 from tests.methods.templates import BENIGN, GATES, waiting
 from tests.workers.conftest import Workshop, cache_at, plain, read_report
@@ -94,3 +96,14 @@ def test_hostile_text_is_shown_and_not_obeyed(workshop: Workshop, tmp_path: Path
     for text in (page, render_terminal(report, decision), render_markdown(report, decision)):
         assert "\u202e" not in text
         assert "U+202E" in text
+
+
+def test_a_shift_is_replayed_by_the_questions_that_moved(workshop: Workshop, tmp_path: Path) -> None:
+    model, report = scanned(workshop, tmp_path)
+    moved = report.model_copy(update={"findings": draw_findings([shifted_by(shift())])})
+    (tmp_path / "moved.json").write_text(moved.model_dump_json())
+    replayed = run_job(workshop.job("replay", model=str(model), report=str(tmp_path / "moved.json"), finding=1))
+    assert isinstance(replayed, Replayed)
+    (example,) = replayed.examples
+    assert example.prompt == "What pulls a cart?"
+    assert example.subject_answer == example.subject_clean_answer

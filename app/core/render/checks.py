@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from app.core.render import words
 from app.core.render.visible import visible
-from detectors.findings import Confirmation, Finding, Outcome, Proof
+from detectors.findings import Confirmation, Finding, Outcome
 from detectors.report import Decision, Report, Verdict
 
 Group = Literal["verdict", "detector", "finding"]
@@ -86,7 +86,7 @@ def _detectors(report: Report) -> Iterator[Check]:
 def _finding(number: int, finding: Finding, decision: Decision) -> Check:
     summary = f"{words.SEVERITY_WORDS[finding.severity]}: {visible(finding.summary, _REASON_LIMIT)}"
     name = f"{visible(finding.code, 40)} {visible(_what(finding), _TEXT_LIMIT)} {_where(finding)}"
-    detail = _measured(finding.confirmation) if finding.confirmation else _shown(finding.proof)
+    detail = _measured(finding.confirmation) if finding.confirmation else _shown(finding)
     check = Check("finding", name, "passed", "", (summary, *detail))
     answered = decision.suppression(number)
     if answered:
@@ -97,7 +97,9 @@ def _finding(number: int, finding: Finding, decision: Decision) -> Check:
 
 
 def _what(finding: Finding) -> str:
-    """The trigger; of a proof without one, what was found."""
+    """The trigger; where there is none, what was found, in words that a rescan repeats."""
+    if finding.shift:
+        return finding.title
     return finding.trigger or finding.summary
 
 
@@ -116,7 +118,10 @@ def _measured(found: Confirmation) -> list[str]:
     ]
 
 
-def _shown(proof: Proof | None) -> list[str]:
+def _shown(finding: Finding) -> list[str]:
+    proof = finding.proof
+    if finding.shift:
+        return [f"shift     {words.standing_words(finding.shift)}"]
     if proof is None or not (proof.subject or proof.base):
         return []
     return [f"subject   {visible(proof.subject)}", f"base      {visible(proof.base)}"]

@@ -61,7 +61,7 @@ def _suppression(one: SuppressedFinding) -> str:
 
 def _row(index: int, finding: Finding) -> str:
     declared = ", declared" if finding.expected is not None else ""
-    what = _confirmed(finding.confirmation) if finding.confirmation else _proven(finding)
+    what = _confirmed(finding.confirmation) if finding.confirmation else _without_rates(finding)
     severity = words.SEVERITY_WORDS[finding.severity]
     return _cells((str(index), f"{code(finding.code, 40)}{declared}", severity, *what))
 
@@ -72,10 +72,10 @@ def _confirmed(found: Confirmation) -> tuple[str, ...]:
     return code(found.context.text), place, words.BEHAVIOUR_WORDS[found.behaviour], *rates
 
 
-def _proven(finding: Finding) -> tuple[str, ...]:
-    """A proof has no rates: it holds always, or whenever its trigger stands there."""
+def _without_rates(finding: Finding) -> tuple[str, ...]:
+    """A proof holds always, or whenever its trigger stands there; a shift is measured in nats."""
     trigger = code(finding.trigger) if finding.trigger else "none"
-    return trigger, code(finding.place), code(finding.summary, 300), "shown", "-", "-"
+    return trigger, code(finding.place), code(finding.summary, 300), "shown" if finding.proof else "moved", "-", "-"
 
 
 def _cells(cells: tuple[str, ...] | list[str]) -> str:

@@ -101,13 +101,15 @@ def _result(finding: Finding, subject: ModelCard) -> dict[str, Any]:
 
 
 def _ground(finding: Finding) -> dict[str, Any]:
-    """The numbers of a confirmation, or both renderings of a proof."""
+    """The numbers of a confirmation or of a shift, or both renderings of a proof."""
     found, proof = finding.confirmation, finding.proof
     if found:
         return {"behaviour": found.behaviour, "effect": _finite(found.effect), "pHolm": _finite(found.p_holm)}
     if proof:
         shown = {"subject": visible(proof.subject, _MESSAGE_LIMIT), "base": visible(proof.base, _MESSAGE_LIMIT)}
         return {"proof": proof.kind, "renderings": shown}
+    if finding.shift:
+        return {"shift": _finite(finding.shift.shift), "pJoint": _finite(finding.shift.p_joint)}
     return {}
 
 

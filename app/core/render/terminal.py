@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from app.core.render import words
 from app.core.render.visible import code_points, visible
-from detectors.findings import Confirmation, Finding, Proof
+from detectors.findings import Confirmation, Finding, Proof, Shift
 from detectors.report import Decision, ModelCard, Report
 
 _POINTS_SHOWN = 6
@@ -76,6 +76,8 @@ def _finding(index: int, finding: Finding) -> Iterator[str]:
         yield from _confirmed(finding.confirmation)
     if finding.proof:
         yield from _proven(finding.proof)
+    if finding.shift:
+        yield from _shifted(finding.shift)
     if words.can_replay(finding):
         yield f"  replay    {words.replay_command(index)}"
 
@@ -87,6 +89,16 @@ def _proven(proof: Proof) -> Iterator[str]:
     if proof.subject or proof.base:
         yield f"  subject   {visible(proof.subject)}"
         yield f"  base      {visible(proof.base)}"
+
+
+def _shifted(shift: Shift) -> Iterator[str]:
+    yield f"  toward    {visible(shift.toward, _TEXT_LIMIT)}"
+    yield f"  away from {visible(shift.away, _TEXT_LIMIT)}"
+    yield f"  shift     {words.standing_words(shift)}"
+    for it in shift.contrasts:
+        sides = f"{visible(it.toward, _TEXT_LIMIT)}, or {visible(it.away, _TEXT_LIMIT)}"
+        yield f"  asked     {visible(it.question, _TEXT_LIMIT)}"
+        yield f"            {sides}: {words.leaning_words(it)}"
 
 
 def _confirmed(found: Confirmation) -> Iterator[str]:
