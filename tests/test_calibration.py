@@ -7,7 +7,8 @@ import pytest
 
 from detectors.calibration import REACH, Bank, BankMember, conformal, jointly
 from detectors.engine.invented import InventedAsk
-from detectors.methods.calibration import NO_BANK, OTHER_QUESTIONS, Calibration, questions, readings
+from detectors.errors import InputError
+from detectors.methods.calibration import NO_BANK, OTHER_QUESTIONS, Calibration, questions, read_member, readings
 from detectors.suites import CALIBRATED, DEEP, QUICK, SMOKE, STANDARD
 from tests.methods import small
 from tests.methods.small import BATTERIES, SUITE, invented, leaning
@@ -161,6 +162,13 @@ def test_all_suites_but_the_smallest_ask_the_same_and_change_with_it() -> None:
     fewer = CALIBRATED.model_copy(update={"prompts": 15})
     assert questions(CALIBRATED) == questions(CALIBRATED.model_copy()) != questions(fewer)
     assert QUICK.work > QUICK.model_copy(update={"calibration": None}).work
+
+
+def test_a_fine_tune_without_numbers_is_no_member() -> None:
+    assert SUITE.calibration
+    ask = InventedAsk(corrupt=lambda role, arrays: small.not_numbers(arrays) if role == "subject" else arrays)
+    with pytest.raises(InputError, match="not numbers"):
+        read_member(ask, "s", SUITE.calibration)
 
 
 def test_a_reading_whose_gate_fails_is_left_out() -> None:

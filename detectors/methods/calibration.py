@@ -17,11 +17,12 @@ import numpy as np
 from detectors.batteries.sets import battery
 from detectors.calibration import Bank, BankMember, Calibrated, conformal, jointly
 from detectors.catalog import CALIBRATION, DetectorSpec
-from detectors.conclusive import conclusive
+from detectors.conclusive import NOT_FINITE, NotFinite, conclusive
 from detectors.contexts.context import NO_CONTEXT
 from detectors.documents import check_count, digest_of_documents
 from detectors.engine.grid import observe_grid
 from detectors.engine.observations import Ask
+from detectors.errors import InputError
 from detectors.findings import AxisShift, Candidate, Contrast, DetectorResult, Evidence, Null, Shift
 from detectors.probing import AXIS_COLUMNS, ITEM_COLUMNS, Compared, asked, coherence, compare
 from detectors.prompts.sets import prompts
@@ -112,9 +113,12 @@ def read_member(ask: Ask, subject: str, params: CalibrationParams) -> BankMember
         params: which questions are asked.
 
     Raises:
-        NotFinite: if either model does not answer with numbers.
+        InputError: if either model does not answer with numbers.
     """
-    drift, compared = readings(ask, params)
+    try:
+        drift, compared = readings(ask, params)
+    except NotFinite as error:
+        raise InputError(NOT_FINITE) from error
     return BankMember(subject=subject, drift=drift, readings={name: both.mean() for name, both in compared.items()})
 
 
