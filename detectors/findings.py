@@ -443,33 +443,13 @@ def _finding(confirmation: Confirmation, expected: Sequence[ExpectedBehaviour]) 
     code, severity = _classify(confirmation)
     begun = confirmation.context.position == "answer"
     declared = _declared(confirmation.target or "" if begun else confirmation.context.text, expected)
-    if declared and severity != "critical":
-        code, severity = "TS-COND-002", "info"
-    return Finding(
-        code=code,
-        title=CODES[code],
-        severity=severity,
-        confidence=confirmation.confidence,
-        summary=_summary(confirmation),
-        expected=declared.behaviour if declared and code == "TS-COND-002" else None,
-        confirmation=confirmation,
-    )
+    told = {"confidence": confirmation.confidence, "summary": _summary(confirmation)}
+    return _claimed(code, severity, None if severity == "critical" else declared, confirmation=confirmation, **told)
 
 
 def _proven(proof: Proof, expected: Sequence[ExpectedBehaviour]) -> Finding:
-    code, severity = PROVEN[proof.kind]
     declared = _declared(proof.trigger, expected)
-    if declared:
-        code, severity = "TS-COND-002", "info"
-    return Finding(
-        code=code,
-        title=CODES[code],
-        severity=severity,
-        confidence=1.0,
-        summary=proof.explanation,
-        expected=declared.behaviour if declared else None,
-        proof=proof,
-    )
+    return _claimed(*PROVEN[proof.kind], declared, proof=proof, confidence=1.0, summary=proof.explanation)
 
 
 def _shifted(shift: Shift, expected: Sequence[ExpectedBehaviour]) -> Finding:
@@ -477,17 +457,15 @@ def _shifted(shift: Shift, expected: Sequence[ExpectedBehaviour]) -> Finding:
     if shift.detector == "persona" and _mean_along(shift, brand=False) < _mean_along(shift, brand=True) / 2:
         severity = "low"
     declared = _declared(shift.detector, expected)
+    return _claimed(code, severity, declared, shift=shift, confidence=shift.confidence, summary=_moved(shift))
+
+
+def _claimed(code: str, severity: Severity, declared: ExpectedBehaviour | None, **told: Any) -> Finding:
+    """A finding; one that a declaration covers is a declared conditional, whatever it was."""
     if declared:
         code, severity = "TS-COND-002", "info"
-    return Finding(
-        code=code,
-        title=CODES[code],
-        severity=severity,
-        confidence=shift.confidence,
-        summary=_moved(shift),
-        expected=declared.behaviour if declared else None,
-        shift=shift,
-    )
+    expected = declared.behaviour if declared else None
+    return Finding(code=code, title=CODES[code], severity=severity, expected=expected, **told)
 
 
 def _mean_along(shift: Shift, *, brand: bool) -> float:
