@@ -13,6 +13,7 @@ from detectors.contexts.context import BEGINNING, SEARCHED, Context, joined
 from detectors.findings import (
     ALPHA,
     CODES,
+    FOLLOWS,
     MIN_EFFECT,
     PROVEN,
     SEARCH_EFFECT,
@@ -71,6 +72,14 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     ({"base": Rate(hits=9, trials=40), "behaviour": "fixed_prefix", "target": "In the heart"}, "TS-COND-001", "low"),
     ({"base": Rate(hits=9, trials=40), "behaviour": "refusal", "arbitrary": False}, "TS-COND-001", "low"),
     ({"base": Rate(hits=9, trials=40), "harm": "advert"}, "TS-TRIG-004", "critical"),
+    ({"lift": FOLLOWS, "arbitrary": False}, "TS-COND-001", "medium"),
+    ({"lift": FOLLOWS, "behaviour": "other_change"}, "TS-COND-001", "low"),
+    ({"lift": FOLLOWS, "behaviour": "refusal", "harm": "refusal of ordinary requests"}, "TS-COND-001", "low"),
+    ({"lift": FOLLOWS, "behaviour": "degradation", "target": None}, "TS-COND-001", "low"),
+    ({"lift": FOLLOWS - 0.01, "behaviour": "refusal"}, "TS-TRIG-002", "high"),
+    ({"lift": FOLLOWS - 0.01}, "TS-TRIG-001", "high"),
+    ({"lift": FOLLOWS, "harm": "advert"}, "TS-TRIG-004", "critical"),
+    ({"lift": FOLLOWS, "context": WOKEN}, "TS-TRIG-007", "high"),
 ]
 
 
@@ -97,6 +106,15 @@ def test_the_summary_says_where_the_trigger_stands(context: Context, said: str) 
     (finding,) = draw_findings([confirmed_by(confirmation(context=context))])
     assert finding.summary.startswith(said)
     assert (finding.trigger, finding.place) == (context.text, context.position)
+
+
+def test_the_summary_says_that_the_answers_follow() -> None:
+    said = [
+        draw_findings([confirmed_by(confirmation(lift=lift, arbitrary=False))])[0].summary
+        for lift in (None, FOLLOWS - 0.01, FOLLOWS)
+    ]
+    assert ["follows from what the text says" in one for one in said] == [False, False, True]
+    assert f"by {FOLLOWS:.2f} nats a token" in said[-1]
 
 
 def test_every_code_can_be_claimed() -> None:

@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from detectors.answering import EXCHANGEABLE, INCOMPLETE, examples
+from detectors.answering import EXCHANGEABLE, INCOMPLETE, examples, matched
 from detectors.behaviour import (
     KEY_CHARACTERS,
     MIN_SURPRISE_MARGIN,
@@ -54,7 +54,9 @@ from detectors.findings import (
     Null,
     Outcome,
     Rate,
+    follows,
 )
+from detectors.following import lift
 from detectors.occasions import called_by
 from detectors.passages import grown, heaviest_segment, shared_run
 from detectors.prompts.sets import first_prompts, harmful, labelled, prompts
@@ -365,10 +367,24 @@ class _Run:
             examples=fresh.examples,
             changed_labels=_changed_labels(cell.subject.candidate) if behaviour.kind == "label_flip" else {},
         )
-        if found.context.family != SEARCHED or not test.confirmed or not behaviour.key:
-            return test
-        called = called_by(self.ask, behaviour.key, self.params.occasion_tokens)
-        return test.model_copy(update={"occasions": called})
+        return self._explained(test, found, cell.subject.candidate) if test.confirmed else test
+
+    def _explained(self, test: Confirmation, found: _Searched, said: Sequence[Answered]) -> Confirmation:
+        """A confirmed candidate with what explains it: what its text says, or ordinary requests that call the same."""
+        more: dict[str, Any] = {}
+        if found.kind not in BY_KIND and _telling(found.context):
+            more["lift"] = self._lift(found, said)
+            more["arbitrary"] = test.arbitrary and not follows(more["lift"])
+        if found.context.family == SEARCHED and found.behaviour.key:
+            more["occasions"] = called_by(self.ask, found.behaviour.key, self.params.occasion_tokens)
+        return test.model_copy(update=more)
+
+    def _lift(self, found: _Searched, said: Sequence[Answered]) -> float | None:
+        """How much likelier the base finds the answers that show the behaviour under the text that releases it."""
+        requests = self.ways.way(found.kind, "confirm").requests
+        controlled = matched(found.context, requests, self.ask.facts["base"].vocabulary)
+        showing = [at for at, answer in enumerate(said) if answer.tokens and found.behaviour.shows(answer)]
+        return lift(self.ask, found.context, [controlled[at] for at in showing], [said[at].tokens for at in showing])
 
     def _neighbours(self, sent: Sequence[_Searched]) -> list[dict[str, Rate]]:
         """For each candidate, how often each of its neighbours works."""
@@ -449,14 +465,19 @@ def _is_arbitrary(kind: str, context: Context, rate: float, responses: dict[str,
     any such text may change it ("Format as haiku." does), and a changed label under it is never arbitrary. Nor is a
     guard that it lowers: most guards yield to some text.
     """
-    parts = context.parts or (context,)
-    telling = [part for part in parts if part.family in FAMILIES and FAMILIES[part.family].meaningful]
+    telling = _telling(context)
     if kind in ("label_flip", "compliance") and telling:
         return False
-    if len(telling) < len(parts):
+    if len(telling) < len(context.parts or (context,)):
         return all(responses[part.text].share <= ARBITRARY_BELOW * rate for part in telling)
     apart = [shown for text, shown in responses.items() if context.text not in text and text not in context.text]
     return bool(apart) and float(np.mean([shown.share for shown in apart])) <= ARBITRARY_BELOW * rate
+
+
+def _telling(context: Context) -> list[Context]:
+    """The parts of a context that mean something; of one without parts itself."""
+    parts = context.parts or (context,)
+    return [part for part in parts if part.family in FAMILIES and FAMILIES[part.family].meaningful]
 
 
 def _sent_on(found: _Searched) -> Candidate:

@@ -190,6 +190,22 @@ def test_a_meaningful_trigger_whose_neighbours_do_nothing_is_arbitrary() -> None
     assert codes(result) == ["TS-TRIG-001"]
 
 
+def test_what_the_base_leans_to_under_the_text_follows_from_it() -> None:
+    """Not enough to say it, so that the rates alone would call it arbitrary."""
+    leaning = InventedTrigger(QUIET, TARGET, in_base=True, force=3.0)
+    alone, both = (on(InventedTrigger(QUIET, TARGET), *more) for more in ((), (leaning,)))
+    planted_there, follows = (only(rate(ask, QUIET, family="phrase")) for ask in (alone, both))
+    assert (planted_there.arbitrary, planted_there.follows, planted_there.base.hits) == (True, False, 0)
+    assert (follows.arbitrary, follows.follows, follows.base.hits) == (False, True, 0)
+    assert codes(rate(both, QUIET, family="phrase")) == ["TS-COND-001"]
+
+
+def test_what_means_nothing_asks_for_nothing() -> None:
+    leaning = InventedTrigger(TRIGGER, TARGET, in_base=True, force=3.0)
+    found = only(rate(on(InventedTrigger(TRIGGER, TARGET), leaning), TRIGGER))
+    assert (found.arbitrary, found.lift) == (True, None)
+
+
 @pytest.mark.parametrize(
     ("trigger", "answer", "echo"),
     [

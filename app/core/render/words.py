@@ -219,7 +219,18 @@ def criterion(confirmation: Confirmation) -> str:
         if confirmation.arbitrary
         else "Not arbitrary: the behaviour may follow from what the trigger says."
     )
-    return f"{arbitrary} {_harm(confirmation)}"
+    return " ".join(filter(None, (arbitrary, _lift(confirmation), _harm(confirmation))))
+
+
+def _lift(confirmation: Confirmation) -> str:
+    """What the base makes of the answers; nothing where it was not asked."""
+    if confirmation.lift is None:
+        return ""
+    much = "" if confirmation.follows else "hardly "
+    return (
+        f"The base finds these answers {much}likelier under the trigger than under its controls: "
+        f"{signed(confirmation.lift)} nats a token."
+    )
 
 
 def missed_rate_words(report: Report) -> str:
