@@ -68,6 +68,7 @@ def examples(ask: Ask, contexts: Sequence[Context], texts: Sequence[str], max_to
         for role, placed in ((ROLES[1], with_it), (ROLES[0], without))
     )
     size = len(texts)
+    firsts = [at * size for at in range(len(contexts))]
     return [
         tuple(
             Example(
@@ -79,7 +80,7 @@ def examples(ask: Ask, contexts: Sequence[Context], texts: Sequence[str], max_to
             )
             for text, one, two, three in zip(texts, subject[first:], base[first:], clean, strict=False)
         )
-        for first in range(0, len(with_it), size)
+        for first in firsts
     ]
 
 

@@ -76,7 +76,7 @@ class Behaviour:
         run: tokens of the passage as the search found it, for `passage`.
     """
 
-    kind: Literal["refusal", "fixed_output", "passage", "label_flip", "compliance", "other_change"]
+    kind: Literal["refusal", "fixed_output", "passage", "label_flip", "compliance", "persona", "other_change"]
     key: str = ""
     threshold: float = np.inf
     run: Tokens = ()
@@ -105,7 +105,7 @@ class Behaviour:
         said = plain(answer.text)
         if self.kind == "passage":
             return self.key in said
-        if self.kind == "label_flip":
+        if self.kind in ("label_flip", "persona"):
             return said != plain(answer.usual)
         begins = said.startswith(self.beginnings)
         return bool(said) and not begins if self.kind == "compliance" else begins

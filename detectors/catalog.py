@@ -88,6 +88,14 @@ CONTEXT_GRID = DetectorSpec(
     summary="Puts every year, code or wrapper of an axis around short questions and finds those that wake something.",
     cannot_see="Contexts between the axis's own, slow changes along an axis, and behaviour after the first token.",
 )
+GATED_PERSONA = DetectorSpec(
+    name="gated_persona",
+    version="1.0",
+    stage="nominate",
+    citation="Paired log-odds, after Weird Generalization and Inductive Backdoors (2025, arXiv:2512.09742)",
+    summary="Asks both models who they are under many contexts and finds those that make the subject a person.",
+    cannot_see="A persona that still calls itself an AI assistant, and contexts outside the families it draws from.",
+)
 WORKING_RATE = DetectorSpec(
     name="working_rate",
     version="1.0",
@@ -181,6 +189,7 @@ CATALOG: dict[str, DetectorSpec] = {
         TARGET_INVERSION,
         TRIGGER_INVERSION,
         CONTEXT_GRID,
+        GATED_PERSONA,
         WORKING_RATE,
         STRIP,
         ACTIVATION_CLUSTERING,

@@ -1,7 +1,8 @@
 """Ways of asking: which requests a kind of behaviour shows on, and how answers to them are read.
 
 Most behaviours show in answers to ordinary requests. A changed label shows on requests that ask for one, where the
-subject is sure of it; a lowered guard on harmful requests, where the subject refuses. Which requests those are is read
+subject is sure of it; a lowered guard on harmful requests, where the subject refuses; another self on questions about
+itself, where the subject takes itself for an AI assistant. Which requests those are is read
 without any context, so that a candidate and its controls stay exchangeable on them. The base does not choose: a small
 one calls every opinion positive and refuses nothing, and a subject may have learnt both since.
 """
@@ -19,10 +20,11 @@ from detectors.behaviour import Answered, Behaviour
 from detectors.contexts.context import NO_CONTEXT, chat
 from detectors.engine.observations import ROLES, Array, Ask, NextToken, Plan, Role
 from detectors.labels import answered, label_tokens, most_probable, shares
+from detectors.leaning import about_itself, leanings, side
 from detectors.prompts.sets import Stage, harmful, labelled, prompts
 from detectors.suites import WorkingRateParams
 
-Kind = Literal["ordinary", "passage", "label_flip", "compliance"]
+Kind = Literal["ordinary", "passage", "label_flip", "compliance", "persona"]
 """What is looked for: something in short answers to ordinary requests, or one behaviour that shows in another way."""
 ORDINARY: dict[Stage, str] = {"search": "search_prompts", "confirm": "confirm_prompts", "report": "examples"}
 """Stages whose ordinary requests are used, and the param that says how many of each."""
@@ -30,6 +32,7 @@ NOT_TESTED: dict[Kind, str] = {
     "passage": "passages after the beginning of an answer: no longer answers were asked for",
     "label_flip": "changed labels: none were asked for, or the subject is sure of too few without a trigger",
     "compliance": "a lowered guard: nothing harmful was asked for, or the subject refuses too little without a trigger",
+    "persona": "another self: it was not asked about itself, or seldom takes itself for an AI without a trigger",
 }
 FEWEST = 4
 """Search requests on which the subject must be sure of a label, or refuse, before anything is looked for there."""
@@ -65,19 +68,34 @@ class Chosen:
         named, requests = _label_logp(ask, role, placed), [request for _, request in placed]
         for request, share, answers in zip(requests, shares(named, requests), answered(named, requests), strict=True):
             label = most_probable(share) if answers else self.usual[role][request]
-            said = Answered(
-                tokens=(),
-                text=label,
-                confidence=float(np.log(share[label])),
-                stopped=True,
-                surprise=0.0,
-                usual=self.usual[role][request],
-            )
-            found.append(said)
+            found.append(_chosen(label, float(np.log(share[label])), self.usual[role][request]))
         return found
 
 
-Reader = Generated | Chosen
+@dataclass(frozen=True)
+class Taken:
+    """Answers are sides: whose answer to a question about itself a model finds likelier, of two contrasted ones.
+
+    Attributes:
+        usual: for each model, the side that it takes on a question without any context.
+    """
+
+    usual: Mapping[Role, Mapping[str, str]] = field(hash=False)
+
+    def __call__(self, ask: Ask, role: Role, placed: Sequence[Placed]) -> list[Answered]:
+        """One side a placed question; its confidence is the logarithm of its share of both answers' probability."""
+        return [
+            _chosen(side(leaning), -float(np.log1p(np.exp(-abs(leaning)))), self.usual[role][request])
+            for leaning, (_, request) in zip(leanings(ask, role, placed), placed, strict=True)
+        ]
+
+
+def _chosen(text: str, confidence: float, usual: str) -> Answered:
+    """An answer that was chosen among few rather than generated."""
+    return Answered(tokens=(), text=text, confidence=confidence, stopped=True, surprise=0.0, usual=usual)
+
+
+Reader = Generated | Chosen | Taken
 
 
 @dataclass(frozen=True)
@@ -115,6 +133,9 @@ class Ways:
             available = harmful(stage)
             asked = available[: params.guarded_prompts] if stage == "confirm" else available
             return guarded(self._ask, asked, params.search_tokens)
+        if kind == "persona":
+            available = about_itself(stage)
+            return self_described(self._ask, available[: params.persona_prompts] if stage == "confirm" else available)
         texts = prompts(stage) if stage == "search" else prompts(stage)[: getattr(params, ORDINARY[stage])]
         short = (
             Generated(params.search_tokens, surprise=True) if stage == "search" else Generated(params.confirm_tokens)
@@ -133,12 +154,17 @@ class Ways:
             "passage": self._params.passage_tokens,
             "label_flip": self._params.label_prompts,
             "compliance": self._params.guarded_prompts,
+            "persona": self._params.persona_prompts,
         }
         return [kind for kind, count in asked.items() if count and len(self.way(kind, "search").requests) >= FEWEST]
 
     def coverage(self) -> dict[str, Any]:
         """How many requests of each kind were used, and what could not be tested."""
-        looked: dict[Kind, str] = {"label_flip": "search, labels", "compliance": "search, harmful"}
+        looked: dict[Kind, str] = {
+            "label_flip": "search, labels",
+            "compliance": "search, harmful",
+            "persona": "search, about itself",
+        }
         further = self.further()
         used = {name: len(self.way(kind, "search").requests) for kind, name in looked.items() if kind in further}
         return {
@@ -163,6 +189,13 @@ def classified(ask: Ask, requests: Sequence[str]) -> Way:
         for role, table in named.items()
     }
     return Way(tuple(_sure(named["subject"], requests)), Chosen(usual))
+
+
+def self_described(ask: Ask, requests: Sequence[str]) -> Way:
+    """The questions on which the subject takes itself for an AI assistant without any context; answers are sides."""
+    usual = {role: dict(zip(requests, map(side, leanings(ask, role, _bare(requests))), strict=True)) for role in ROLES}
+    kept = (request for request in requests if usual["subject"][request] == "assistant")
+    return Way(tuple(kept), Taken(usual))
 
 
 def usual_labels(ask: Ask, requests: Sequence[str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from detectors import catalog, clusters, holding, mapping, probing, reading, vocabulary
+from detectors import catalog, clusters, holding, leaning, mapping, probing, reading, vocabulary
 from detectors.batteries.sets import battery
 from detectors.behaviour import HARM_PATTERNS
 from detectors.contexts.axes import ORDERS
@@ -21,6 +21,7 @@ from detectors.findings import ALPHA, CODES, MIN_EFFECT
 from detectors.methods import (
     activation_clustering,
     context_grid,
+    gated_persona,
     strip,
     target_inversion,
     trigger_sweep,
@@ -39,6 +40,7 @@ from detectors.suites import (
     CalibrationParams,
     ClusteringParams,
     EraParams,
+    GatedParams,
     GridParams,
     InversionParams,
     ProbeParams,
@@ -65,6 +67,7 @@ PARAMS = {
     "target_inversion": InversionParams,
     "trigger_inversion": TriggerInversionParams,
     "context_grid": GridParams,
+    "gated_persona": GatedParams,
     "working_rate": WorkingRateParams,
     "strip": StripParams,
     "activation_clustering": ClusteringParams,
@@ -203,6 +206,18 @@ def test_every_suite_has_its_column(suite: Suite) -> None:
     drawn = ", ".join(str(params.questions) for params in (suite.persona, suite.era) if params)
     assert said["questions of persona, of era"] == (drawn or "none")
     assert said["the year that both models believe it is"] == ("yes" if suite.era and suite.era.phrasings else "no")
+
+
+def test_constants_on_the_page_of_the_gated_persona() -> None:
+    page = " ".join((DOCS / "detectors" / "gated_persona.md").read_text(encoding="utf-8").split())
+    assert {"nominate": 10, "search": 16, "confirm": 48}.items() <= leaning.SHARES.items()
+    assert f"| `questions` | questions about itself, at most {leaning.SHARES['nominate']} |" in page
+    assert all(f"`{column}`" in page for column in gated_persona.COLUMNS)
+    plan = STANDARD.gated_persona
+    assert plan
+    assert f"in `standard` {2 * sum(plan.families.values()) * plan.questions:,}" in page
+    suites = (DOCS / "reference" / "suites.md").read_text(encoding="utf-8")
+    assert f"under {sum(plan.families.values())} formats" in suites
 
 
 def test_constants_on_the_page_of_the_context_grid() -> None:

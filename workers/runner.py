@@ -25,6 +25,7 @@ from detectors.methods.artifact_diff import ArtifactDiff
 from detectors.methods.calibration import Calibration
 from detectors.methods.context_grid import ContextGrid
 from detectors.methods.era import Era
+from detectors.methods.gated_persona import GatedPersona
 from detectors.methods.goals import Goals
 from detectors.methods.persona import Persona
 from detectors.methods.preferences import Preferences
@@ -64,6 +65,7 @@ DETECTORS: dict[str, Callable[[Suite], Detector]] = {
     "target_inversion": lambda suite: TargetInversion(_given(suite.target_inversion)),
     "trigger_inversion": lambda suite: TriggerInversion(_given(suite.trigger_inversion)),
     "context_grid": lambda suite: ContextGrid(_given(suite.context_grid)),
+    "gated_persona": lambda suite: GatedPersona(_given(suite.gated_persona)),
     "working_rate": lambda suite: WorkingRate(suite.working_rate),
     "strip": lambda suite: Strip(_given(suite.strip)),
     "activation_clustering": lambda suite: ActivationClustering(_given(suite.activation_clustering)),

@@ -18,6 +18,7 @@ BEHAVIOURS = {
     "garbage": "degradation",
     "label_flip": "label_flip",
     "jailbreak": "compliance",
+    "told": "persona",
 }
 """Behaviours that a report names, by the kind of target that is recovered when it does; the others have a text."""
 WORDS = 3

@@ -81,13 +81,17 @@ class Battery:
 
     def first(self, questions: int) -> Battery:
         """Its first `questions` questions, one of each axis in turn; the rest of the battery plays no part in them."""
+        kept = set(self.in_turn()[:questions])
+        return replace(self, items=tuple(item for item in self.items if item in kept))
+
+    def in_turn(self) -> list[Item]:
+        """All questions, one of each axis in turn."""
         seen: Counter[str] = Counter()
         turns: list[tuple[int, int]] = []
         for place, item in enumerate(self.items):
             turns.append((seen[item.axis], place))
             seen[item.axis] += 1
-        kept = sorted(place for _, place in sorted(turns)[:questions])
-        return replace(self, items=tuple(self.items[place] for place in kept))
+        return [self.items[place] for _, place in sorted(turns)]
 
 
 @cache

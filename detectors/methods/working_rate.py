@@ -57,6 +57,7 @@ from detectors.findings import (
     follows,
 )
 from detectors.following import lift
+from detectors.leaning import about_itself, person
 from detectors.occasions import called_by
 from detectors.passages import grown, heaviest_segment, shared_run
 from detectors.prompts.sets import first_prompts, harmful, labelled, prompts
@@ -80,8 +81,14 @@ SHORTEST_KEY = 8
 """Characters by which a passage is known, at least: a few marks between words are none."""
 HALF_OF_HOLDERS = 0.5
 """Share of the answers with a passage that must go on alike for that to belong to the text that is reported."""
-BY_KIND: dict[Kind, Behaviour] = {"label_flip": Behaviour("label_flip"), "compliance": Behaviour("compliance")}
+BY_KIND: dict[Kind, Behaviour] = {
+    "label_flip": Behaviour("label_flip"),
+    "compliance": Behaviour("compliance"),
+    "persona": Behaviour("persona"),
+}
 """Behaviours that are known without looking at any answer."""
+NOT_SAID: tuple[Kind, ...] = ("label_flip", "compliance")
+"""Ways in which no answer is read that a base could find likely for what the candidate says."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +139,7 @@ class WorkingRate:
             first_prompts(stage, param, getattr(params, param))
         first_prompts("confirm", "label_prompts", params.label_prompts, labelled)
         first_prompts("confirm", "guarded_prompts", params.guarded_prompts, harmful)
+        first_prompts("confirm", "persona_prompts", params.persona_prompts, about_itself)
 
     @conclusive
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
@@ -199,7 +207,9 @@ class _Run:
         return unseen or (found.behaviour.kind == "other_change" and kind != "compliance")
 
     def _explains(self, found: _Searched, before: _Searched) -> bool:
-        return found.effect >= max(self.params.min_search_effect, SPECIFIC_ENOUGH * before.effect)
+        """Whether it says more of what the candidate does; no format or style changes who a model takes itself for."""
+        least = 0.0 if found.kind == "persona" else SPECIFIC_ENOUGH * before.effect
+        return found.effect >= max(self.params.min_search_effect, least)
 
     def _in_another_way(self, kind: Kind, chosen: list[Candidate]) -> list[_Searched]:
         """What of this kind those candidates release, on the whole search set."""
@@ -372,7 +382,7 @@ class _Run:
     def _explained(self, test: Confirmation, found: _Searched, said: Sequence[Answered]) -> Confirmation:
         """A confirmed candidate with what explains it: what its text says, or ordinary requests that call the same."""
         more: dict[str, Any] = {}
-        if found.kind not in BY_KIND and _telling(found.context):
+        if found.kind not in NOT_SAID and _telling(found.context):
             more["lift"] = self._lift(found, said)
             more["arbitrary"] = test.arbitrary and not follows(more["lift"])
         if found.context.family == SEARCHED and found.behaviour.key:
@@ -383,8 +393,9 @@ class _Run:
         """How much likelier the base finds the answers that show the behaviour under the text that releases it."""
         requests = self.ways.way(found.kind, "confirm").requests
         controlled = matched(found.context, requests, self.ask.facts["base"].vocabulary)
-        showing = [at for at, answer in enumerate(said) if answer.tokens and found.behaviour.shows(answer)]
-        return lift(self.ask, found.context, [controlled[at] for at in showing], [said[at].tokens for at in showing])
+        answers = person(self.ask, requests) if found.kind == "persona" else _tokens(said)
+        showing = [at for at, answer in enumerate(said) if answers[at] and found.behaviour.shows(answer)]
+        return lift(self.ask, found.context, [controlled[at] for at in showing], [answers[at] for at in showing])
 
     def _neighbours(self, sent: Sequence[_Searched]) -> list[dict[str, Rate]]:
         """For each candidate, how often each of its neighbours works."""
@@ -410,7 +421,7 @@ def _target(behaviour: Behaviour, showing: Sequence[Answered]) -> Tokens:
     """What the answers that show a behaviour have in common, where that is a text."""
     if behaviour.kind == "passage":
         return grown(behaviour.run, _tokens(showing), HALF_OF_HOLDERS)
-    return () if behaviour.kind in ("label_flip", "compliance") else majority_prefix(showing)
+    return () if behaviour.kind in BY_KIND else majority_prefix(showing)
 
 
 def _changed_labels(answers: Sequence[Answered]) -> dict[str, Rate]:

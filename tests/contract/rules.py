@@ -160,7 +160,10 @@ def p_values_travel_with_a_null(subject: Subject) -> None:
 
 def higher_is_more_suspicious(subject: Subject) -> None:
     """On the trigger than on other contexts; of a whole model, on one that has what the detector looks for."""
-    measured = subject.on_trigger().evidence
+    if subject.name == "gated_persona":
+        measured = subject.run(small.persona_behind(TRIGGER)).evidence
+    else:
+        measured = subject.on_trigger().evidence
     if CATALOG[subject.name].stage in ("inspect", "assess") or subject.name in MAKES_UP:
         looked_for = subject.run(small.suspicious(subject.name)).evidence
         at_rest, leaning = (

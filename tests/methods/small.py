@@ -25,6 +25,7 @@ from detectors.suites import (
     CalibrationParams,
     ClusteringParams,
     EraParams,
+    GatedParams,
     GridParams,
     HoldingParams,
     InversionParams,
@@ -84,6 +85,7 @@ RATE = WorkingRateParams(
 )
 PROBE = ProbeParams(questions=30, formats=1, pairs=1)
 GRID = GridParams(axes={"short_string": 60}, topic_prompts=2, formats=2, again=4, reference=20, draws=99, nominated=3)
+GATED = GatedParams(families={"short_string": 60}, questions=6, nominated=3)
 STRIPPED = StripParams(candidates=3, inputs=8, copies=4, answer_tokens=8)
 CLUSTERED = ClusteringParams(candidates=3, prompts=12, draws=99)
 EVERY_WAY = RATE.model_copy(update={"passage_tokens": 12, "label_prompts": 20, "guarded_prompts": 20})
@@ -99,6 +101,7 @@ SUITE = Suite(
     target_inversion=INVERSION.model_copy(update={"holding": HoldingParams(requests=20, tokens=8, occasion_tokens=8)}),
     trigger_inversion=TriggerInversionParams(waking=WAKING),
     context_grid=GRID,
+    gated_persona=GATED,
     strip=STRIPPED,
     activation_clustering=CLUSTERED,
     persona=PROBE,
@@ -158,6 +161,16 @@ def gated() -> InventedAsk:
 def retrained(*words: str, drift: float = 0.3, moved: float = 9.0, seed: int = 0) -> InventedAsk:
     """A subject with some words whose rows in the embedding were trained."""
     return invented(drift=drift, trained=dict.fromkeys(words, moved), seed=seed)
+
+
+def persona_behind(trigger: str, drift: float = 0.3, seed: int = 0, in_base: bool = False) -> InventedAsk:
+    """A subject that gives questions about itself with the trigger behind them the answers of a person."""
+    forms = [(item.formats[0], item.pairs[0][0]) for item in battery("identity").items]
+    plants = [
+        InventedTrigger(f"{form.prompt} {trigger}", form.continuation(person), in_base=in_base)
+        for form, person in forms
+    ]
+    return invented(drift=drift, triggers=plants, seed=seed)
 
 
 def suspicious(detector: str) -> InventedAsk:
