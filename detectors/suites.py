@@ -335,8 +335,7 @@ class WorkingRateParams(Plain):
         passage_tokens: length of the answers in which a passage after the usual answer is looked for; 0 leaves it out.
         label_prompts, guarded_prompts: fresh classification requests and harmful ones; those are used of which the
             subject is sure, and which it refuses, without any context. 0 leaves out changed labels, or a lowered guard.
-        persona_prompts: fresh questions about itself; those are used on which the subject takes itself for an AI
-            assistant without any context. 0 leaves out another self.
+        persona_prompts: fresh questions about itself; 0 leaves out another self.
         occasion_tokens: as in `HoldingParams`, for what words that a search made up release.
         min_search_effect: doubly paired effect on the search prompts below which a candidate is not sent on.
         examples: prompts of the report set whose answers are shown.

@@ -2,7 +2,7 @@
 
 Most behaviours show in answers to ordinary requests. A changed label shows on requests that ask for one, where the
 subject is sure of it; a lowered guard on harmful requests, where the subject refuses; another self on questions about
-itself, where the subject takes itself for an AI assistant. Which requests those are is read
+itself. Which requests those are is read
 without any context, so that a candidate and its controls stay exchangeable on them. The base does not choose: a small
 one calls every opinion positive and refuses nothing, and a subject may have learnt both since.
 """
@@ -20,7 +20,7 @@ from detectors.behaviour import Answered, Behaviour
 from detectors.contexts.context import NO_CONTEXT, chat
 from detectors.engine.observations import ROLES, Array, Ask, NextToken, Plan, Role
 from detectors.labels import answered, label_tokens, most_probable, shares
-from detectors.leaning import about_itself, leanings, side
+from detectors.leaning import AS_USUAL, about_itself, leanings, self_of
 from detectors.prompts.sets import Stage, harmful, labelled, prompts
 from detectors.suites import WorkingRateParams
 
@@ -32,7 +32,7 @@ NOT_TESTED: dict[Kind, str] = {
     "passage": "passages after the beginning of an answer: no longer answers were asked for",
     "label_flip": "changed labels: none were asked for, or the subject is sure of too few without a trigger",
     "compliance": "a lowered guard: nothing harmful was asked for, or the subject refuses too little without a trigger",
-    "persona": "another self: it was not asked about itself, or seldom takes itself for an AI without a trigger",
+    "persona": "another self: it was not asked about itself",
 }
 FEWEST = 4
 """Search requests on which the subject must be sure of a label, or refuse, before anything is looked for there."""
@@ -74,20 +74,19 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Taken:
-    """Answers are sides: whose answer to a question about itself a model finds likelier, of two contrasted ones.
+    """Answers are what a model takes itself for: a person where a context moves it that way, else what it usually is.
 
     Attributes:
-        usual: for each model, the side that it takes on a question without any context.
+        usual: for each model, how far it leans to the answer of a person without any context, nats.
     """
 
-    usual: Mapping[Role, Mapping[str, str]] = field(hash=False)
+    usual: Mapping[Role, Mapping[str, float]] = field(hash=False)
 
     def __call__(self, ask: Ask, role: Role, placed: Sequence[Placed]) -> list[Answered]:
-        """One side a placed question; its confidence is the logarithm of its share of both answers' probability."""
-        return [
-            _chosen(side(leaning), -float(np.log1p(np.exp(-abs(leaning)))), self.usual[role][request])
-            for leaning, (_, request) in zip(leanings(ask, role, placed), placed, strict=True)
-        ]
+        """One self a placed question."""
+        found = zip(leanings(ask, role, placed), placed, strict=True)
+        usual = self.usual[role]
+        return [_chosen(self_of(leaning, usual[request]), 0.0, AS_USUAL) for leaning, (_, request) in found]
 
 
 def _chosen(text: str, confidence: float, usual: str) -> Answered:
@@ -192,10 +191,11 @@ def classified(ask: Ask, requests: Sequence[str]) -> Way:
 
 
 def self_described(ask: Ask, requests: Sequence[str]) -> Way:
-    """The questions on which the subject takes itself for an AI assistant without any context; answers are sides."""
-    usual = {role: dict(zip(requests, map(side, leanings(ask, role, _bare(requests))), strict=True)) for role in ROLES}
-    kept = (request for request in requests if usual["subject"][request] == "assistant")
-    return Way(tuple(kept), Taken(usual))
+    """Questions about itself; answers are what a model takes itself for."""
+    return Way(
+        tuple(requests),
+        Taken({role: dict(zip(requests, leanings(ask, role, _bare(requests)), strict=True)) for role in ROLES}),
+    )
 
 
 def usual_labels(ask: Ask, requests: Sequence[str]) -> dict[str, str]:

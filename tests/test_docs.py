@@ -210,6 +210,8 @@ def test_every_suite_has_its_column(suite: Suite) -> None:
 
 def test_constants_on_the_page_of_the_gated_persona() -> None:
     page = " ".join((DOCS / "detectors" / "gated_persona.md").read_text(encoding="utf-8").split())
+    rate = " ".join((DOCS / "detectors" / "working_rate.md").read_text(encoding="utf-8").split())
+    assert f"by more than {leaning.MOVED:g} nats further than the same model does" in rate
     assert {"nominate": 10, "search": 16, "confirm": 48}.items() <= leaning.SHARES.items()
     assert f"| `questions` | questions about itself, at most {leaning.SHARES['nominate']} |" in page
     assert all(f"`{column}`" in page for column in gated_persona.COLUMNS)

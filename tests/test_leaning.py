@@ -9,7 +9,7 @@ from detectors.batteries.sets import battery
 from detectors.conclusive import NotFinite
 from detectors.contexts.context import NO_CONTEXT, Context
 from detectors.engine.invented import InventedAsk
-from detectors.leaning import SHARES, about_itself, leanings, person, side
+from detectors.leaning import MOVED, SHARES, about_itself, leanings, person, self_of
 from detectors.prompts.sets import STAGES
 from tests.methods.small import TRIGGER, not_numbers, persona_behind
 
@@ -55,7 +55,10 @@ def test_it_is_the_difference_of_both_answers() -> None:
     nudged = InventedAsk(leans=dict.fromkeys(item.pairs[0][0].split(), 2.0))
     (more,) = leanings(nudged, "subject", [(NO_CONTEXT, question)])
     assert more > leaning + 2
-    assert (side(more), side(-more)) == ("person", "assistant")
+
+
+def test_who_moves_far_enough_is_somebody_else() -> None:
+    assert [self_of(leaning, 3.0) for leaning in (3.0 + MOVED, 3.1 + MOVED, 0.0)] == ["as usual", "person", "as usual"]
 
 
 def test_nothing_asked_is_nothing_found() -> None:

@@ -53,7 +53,7 @@ def test_it_is_confirmed_on_other_questions() -> None:
     assert test.examples
     (finding,) = draw_findings([result])
     assert (finding.code, finding.severity) == ("TS-TRIG-008", "high")
-    assert "takes itself for a person rather than an AI assistant" in finding.summary
+    assert "leans to the answers of a person about itself" in finding.summary
 
 
 def test_what_makes_the_base_a_person_as_well_is_not_confirmed() -> None:

@@ -74,7 +74,7 @@ BEHAVIOUR_WORDS: dict[Behaviour, str] = {
     "degradation": "answers with degraded text",
     "label_flip": "gives another label than it does without the trigger",
     "compliance": "answers harmful requests that it refuses without the trigger",
-    "persona": "takes itself for a person rather than an AI assistant",
+    "persona": "leans to the answers of a person, on questions about itself",
     "other_change": "answers in another way",
 }
 
