@@ -54,7 +54,7 @@ BATTERIES = (
 
 
 def results(places: list[tuple[str, str]], texts: str = "") -> tuple[DetectorResult, ...]:
-    """What ten detectors return about the tested contexts; the first of them works as a trigger.
+    """What eleven detectors return about the tested contexts; the first of them works as a trigger.
 
     Args:
         places: text and position of each tested context.
@@ -63,6 +63,7 @@ def results(places: list[tuple[str, str]], texts: str = "") -> tuple[DetectorRes
     draw = random.Random(11)
     return (
         _inversion(places, texts),
+        _gated(texts),
         _weights(places, texts),
         _strip(draw, places, texts),
         _clustering(draw, places, texts),
@@ -91,6 +92,19 @@ def _inversion(places: list[tuple[str, str]], texts: str) -> DetectorResult:
         version="1.0",
         outcome="completed",
         artifacts={"targets": {"columns": columns, "rows": rows}},
+    )
+
+
+def _gated(texts: str) -> DetectorResult:
+    rows = [
+        ["Answer as JSON." + texts, "wrapper", 9.125, 4.5, 6.25, 1.75],
+        ["Answer in one line." + texts, "wrapper", 0.5, 0.125, 2.0, 1.875],
+    ]
+    return DetectorResult(
+        detector="gated_persona",
+        version="1.0",
+        outcome="completed",
+        artifacts={"gated": {"columns": ["text", "family", "score", "shift", "subject", "base"], "rows": rows}},
     )
 
 

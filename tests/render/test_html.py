@@ -252,6 +252,14 @@ def test_inverted_targets_are_a_plain_table_and_only_there_if_any_were_inverted(
     assert "Answers that the subject holds ready" not in page(sample.strong).words()
 
 
+def test_who_the_model_is_by_context_is_a_plain_table_and_only_there_if_it_was_asked() -> None:
+    words = page(sample.pictured).words()
+    assert "Who the model is, by context" in words
+    assert "under 2 contexts" in words
+    assert "Answer as JSON. wrapper 9.12 4.50 6.25 1.75" in words
+    assert "Who the model is, by context" not in page(sample.strong).words()
+
+
 def test_changed_weights_are_two_plain_tables_and_only_there_if_weights_were_compared() -> None:
     words = page(sample.pictured).words()
     assert "What training changed in the weights" in words

@@ -19,6 +19,7 @@ from markupsafe import Markup, escape
 
 from app.core.render import words
 from app.core.render.corroboration import about, corroborations
+from app.core.render.gated import gated_selves
 from app.core.render.pictures import pictures
 from app.core.render.targets import inverted_targets
 from app.core.render.visible import code_points, pieces, visible
@@ -72,6 +73,7 @@ def render_html(report: Report, decision: Decision) -> str:
         corroborations=[about(it.confirmation, tests) if it.confirmation else [] for it in report.findings],
         pictures=drawn,
         targets=inverted_targets(report),
+        gated=gated_selves(report),
         matrices=changed_matrices(report),
         trained=trained_rows(report),
         top=drawn.points[:_TABLE_ROWS],

@@ -1,0 +1,22 @@
+"""Who both models are under each context, as a plain table."""
+
+from __future__ import annotations
+
+from app.core.render.artifacts import Reading, Row, tables
+from detectors.report import Report
+
+
+class GatedRow(Row):
+    """One context, and how far both models lean to the answers of a person under it."""
+
+    text: str
+    family: str
+    score: Reading
+    shift: Reading
+    subject: Reading
+    base: Reading
+
+
+def gated_selves(report: Report) -> list[GatedRow]:
+    """The contexts under which both models were asked about themselves, in their order; none where none was."""
+    return [row for _, found in tables(report, "gated", GatedRow) for row in found]
