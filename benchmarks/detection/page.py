@@ -17,7 +17,7 @@ from benchmarks.detection.rows import ALARMS, Row, counted, ranked, verdicts
 from benchmarks.organisms.manifest import FAILED, STRONG, Member
 from detectors.suites import Suite
 
-SPLITS = ("train", "dev", "sealed")
+SPLITS = ("train", "dev", "sealed", "second_family")
 STRATA = ("strong", "weak")
 WIDTH = 60
 """Characters shown of an attacker's text."""
@@ -53,6 +53,7 @@ READING = """\
   was there to measure, is left out of that row; `has it` says how many have it, poisoned and benign.
 * **strong** members answer as planted on at least {strong:.0%} of held-out prompts with their trigger, **weak** ones on
   at least {failed:.0%}; those below are excluded.
+* The part `second_family` holds the members of another base, Gemma 3 270M, to which nothing was tuned.
 * The **false-alarm rate** of a verdict is the share of benign members of a kind that got it, under the default policy.
 * **Where planted triggers were**: a planted trigger, or a text that holds it or is a whole part of it, was among the
   contexts that `trigger_sweep` swept, those that any detector nominated, those that `working_rate` searched, those it

@@ -81,6 +81,15 @@ def test_the_sealed_part_is_large_enough() -> None:
     assert all(count(split, POISONED) >= 5 for split in ("train", "dev"))
 
 
+def test_a_base_has_its_own_splits() -> None:
+    """Scores of two bases cannot be compared."""
+    bases = defaultdict(set)
+    for recipe in RECIPES.values():
+        bases[recipe.split].add(recipe.base)
+    assert all(len(found) == 1 for found in bases.values())
+    assert len(bases["dev"] | bases["second_family"]) == 2
+
+
 def test_a_group_is_never_split() -> None:
     splits = defaultdict(set)
     for recipe in RECIPES.values():
