@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from detectors.engine.batches import Batch, Query, project_where_told, projecting_only, widen
+from detectors.engine.batches import Batch, Query, project_where_told, projecting_nothing, projecting_only, widen
 from detectors.engine.cascade import behind, use_cascade
 from detectors.engine.crew import Crew, default_size
 from detectors.engine.generation import Begun, Generation, Prefilled, begin_together, bring_together, prefill
@@ -193,7 +193,8 @@ class Engine:
         if not tokens:
             return None
         ids = torch.tensor([tokens], device=self._network.device)
-        return self._network(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
+        with projecting_nothing():
+            return self._network(input_ids=ids, use_cache=True).past_key_values
 
     def _batch_tokens(self, tokens: int) -> int:
         """Tokens of one pass, where so many are to be computed."""
@@ -250,12 +251,9 @@ class Engine:
         return [{name: table[part] for name, table in tables.items()} for part in parts]
 
     def _hidden(self, prefix: Any, batch: Batch) -> list[Arrays]:
-        output = self._network(
-            input_ids=batch.ids,
-            output_hidden_states=True,
-            logits_to_keep=1,
-            **self._behind(prefix, len(batch.lengths)),
-        )
+        told = self._behind(prefix, len(batch.lengths))
+        with projecting_nothing():
+            output = self._network(input_ids=batch.ids, output_hidden_states=True, **told)
         last = torch.tensor(batch.lengths, device=batch.ids.device) - 1
         rows = torch.arange(len(last), device=last.device)
         depths = torch.stack([states[rows, last] for states in output.hidden_states], dim=1).float().cpu().numpy()
