@@ -303,7 +303,10 @@ def test_prefixes_are_shared_and_the_projection_sees_only_what_is_read(llama: An
     try:
         engine(llama).observe([Query(tokens, NextToken()) for tokens in sequences])
         shared, seen[:] = sum(seen), []
-        assert sum(projected) == len(sequences) + 1
+        assert sum(projected) == len(sequences)
+        engine(llama).observe([Query(tokens, Hidden((1,))) for tokens in sequences])
+        assert sum(projected) == len(sequences)
+        seen.clear()
         engine(llama, share=False).observe([Query(tokens, NextToken()) for tokens in sequences])
     finally:
         for hook in hooks:
