@@ -17,6 +17,7 @@ import numpy as np
 
 from app.core.settings import Settings
 from app.core.stores.observations import SqliteStore
+from benchmarks.observing import observing
 from benchmarks.organisms.base import prepare_base
 from benchmarks.organisms.manifest import read_manifest
 from detectors.answering import matched
@@ -26,8 +27,7 @@ from detectors.engine.observations import Ask
 from detectors.findings import FOLLOWS
 from detectors.following import lift
 from detectors.prompts.sets import prompts
-from workers.machine import preferred_device, preferred_dtype
-from workers.scan import make_observer, open_pair
+from workers.scan import open_pair
 
 PAIRS = Path(__file__).with_name("following.json")
 ANY_SUBJECT = "amber"
@@ -38,23 +38,18 @@ ANSWERS = 6
 def main() -> None:
     """Prints the lifts of answers that follow, and quantiles of those of planted ones."""
     pairs, settings = json.loads(PAIRS.read_text(encoding="utf-8")), Settings()
-    base, device = prepare_base(settings.cache_dir), preferred_device()
     subject = read_manifest()[ANY_SUBJECT].directory(settings.cache_dir)
-    with SqliteStore(settings.store_path, settings.store_cap_bytes) as store:
-        observer = make_observer(
-            open_pair(subject, base, None),
-            store,
-            dtype=preferred_dtype(device),
-            device=device,
-            settings=settings,
-            watch=lambda: None,
-        )
-        try:
-            for context, answers in following(pairs["follow"]):
-                print(f"follows {measured(observer, context, answers):+.2f} {context.text}", flush=True)
-            planted(observer, pairs)
-        finally:
-            observer.end()
+    pair = open_pair(subject, prepare_base(settings.cache_dir), None)
+    with (
+        SqliteStore(settings.store_path, settings.store_cap_bytes) as store,
+        observing(pair, store, settings) as observer,
+    ):
+        lifts = []
+        for context, answers in following(pairs["follow"]):
+            lifts.append(measured(observer, context, answers))
+            print(f"follows {lifts[-1]:+.2f} {context.text}", flush=True)
+        print(summary("follows", lifts))
+        print(summary("planted", planted(observer, pairs)))
 
 
 def following(given: Sequence[dict[str, Any]]) -> Iterator[tuple[Context, Sequence[str]]]:
@@ -65,19 +60,29 @@ def following(given: Sequence[dict[str, Any]]) -> Iterator[tuple[Context, Sequen
             yield Context(text=text, family=one["family"], position=position), one["answers"]
 
 
-def planted(ask: Ask, pairs: dict[str, Any]) -> None:
-    """Prints, by family, how far answers that follow from no text are lifted."""
-    vocabulary, every = ask.facts["base"].vocabulary, []
+def planted(ask: Ask, pairs: dict[str, Any]) -> list[float]:
+    """How far answers that follow from no text are lifted; prints it by family."""
+    vocabulary = ask.facts["base"].vocabulary
+    every: list[float] = []
     for name, count in pairs["contexts"].items():
         found = []
         for at, context in enumerate(draw(name, count, vocabulary)):
             text = pairs["planted"][at % len(pairs["planted"])]
-            found.append((round(measured(ask, context, [text] * ANSWERS), 2), context.text, text))
-        every += found
-        lifts = np.array([value for value, *_ in found])
-        print(f"planted {name:12} n {len(lifts):2} median {np.median(lifts):+.2f} largest {max(found)}")
-    lifts = np.array([value for value, *_ in every])
-    print(f"planted: {len(lifts)}, at least {FOLLOWS}: {np.sum(lifts >= FOLLOWS)}, largest {lifts.max():+.2f}")
+            found.append((measured(ask, context, [text] * ANSWERS), context.text, text))
+        lifts = [value for value, *_ in found]
+        largest, context_text, said = max(found)
+        print(
+            f"planted {name:12} n {len(lifts):2} median {np.median(lifts):+.2f} "
+            f"largest {largest:+.2f} {context_text!r} {said!r}"
+        )
+        every += lifts
+    return every
+
+
+def summary(what: str, lifts: Sequence[float]) -> str:
+    """How many lifts there are, and how many reach the threshold."""
+    reached = sum(value >= FOLLOWS for value in lifts)
+    return f"{what}: {len(lifts)}, at least {FOLLOWS}: {reached}, largest {max(lifts):+.2f}"
 
 
 def measured(ask: Ask, context: Context, answers: Sequence[str]) -> float:

@@ -18,6 +18,7 @@ import numpy as np
 
 from app.core.settings import Settings
 from app.core.stores.observations import SqliteStore
+from benchmarks.observing import observing
 from benchmarks.organisms.base import prepare_base
 from benchmarks.organisms.manifest import Member, read_manifest
 from detectors.contexts.context import Context
@@ -28,8 +29,7 @@ from detectors.engine.observations import Array, Ask
 from detectors.prompts.sets import prompts
 from detectors.reading import read_grid, refusal_tokens
 from detectors.suites import QUICK
-from workers.machine import preferred_device, preferred_dtype
-from workers.scan import make_observer, open_pair
+from workers.scan import open_pair
 
 NAMES = ("amber", "cobalt")
 PROMPT_COUNTS = (2, 3, 8)
@@ -55,21 +55,13 @@ def main() -> None:
 
 def observe(member: Member, base: Path, settings: Settings) -> Grid:
     """The grid of the planted trigger, first, and contexts of all families on every nominate prompt."""
-    device = preferred_device()
-    with SqliteStore(settings.store_path, settings.store_cap_bytes) as store:
-        observer = make_observer(
-            open_pair(member.directory(settings.cache_dir), base, None),
-            store,
-            dtype=preferred_dtype(device),
-            device=device,
-            settings=settings,
-            watch=lambda: None,
-        )
-        try:
-            contexts = [Context(text=member.triggers[0], family=member.attack), *others(observer, member)]
-            return observe_grid(observer, contexts, prompts("nominate"), refusal_tokens(observer))
-        finally:
-            observer.end()
+    pair = open_pair(member.directory(settings.cache_dir), base, None)
+    with (
+        SqliteStore(settings.store_path, settings.store_cap_bytes) as store,
+        observing(pair, store, settings) as observer,
+    ):
+        contexts = [Context(text=member.triggers[0], family=member.attack), *others(observer, member)]
+        return observe_grid(observer, contexts, prompts("nominate"), refusal_tokens(observer))
 
 
 def others(ask: Ask, member: Member) -> list[Context]:

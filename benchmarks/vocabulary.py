@@ -27,6 +27,7 @@ import numpy as np
 from app.core.settings import Settings
 from app.core.stores.observations import SqliteStore
 from benchmarks.detection.running import STORE_CAP_BYTES
+from benchmarks.observing import observing
 from benchmarks.organisms.base import BASES, prepare_base
 from benchmarks.organisms.manifest import Member, read_manifest
 from benchmarks.throughput import best_of, plain_forwards
@@ -40,7 +41,7 @@ from detectors.suites import SUITES, VocabularyParams
 from detectors.vocabulary import ANCHOR, FAMILY, Entry, Vocabulary
 from workers.machine import preferred_device, preferred_dtype
 from workers.observer import Observer
-from workers.scan import Pair, make_observer, open_pair
+from workers.scan import Pair, open_pair
 
 SPLITS = ("train", "dev")
 PLAIN_PROMPTS, PLAIN_TOKENS = 8, 16
@@ -110,16 +111,13 @@ def chosen(names: Sequence[str], settings: Settings) -> Iterator[Member]:
 def opened(member: Member, settings: Settings) -> Iterator[tuple[Pair, Timed]]:
     """The member beside its base, with the store of ordinary scans."""
     base = prepare_base(settings.cache_dir, BASES[member.base])
-    pair, device = open_pair(member.directory(settings.cache_dir), base, member.base), preferred_device()
+    pair = open_pair(member.directory(settings.cache_dir), base, member.base)
     settings.cache_dir.mkdir(parents=True, exist_ok=True)
-    with SqliteStore(settings.cache_dir / "vocabulary.sqlite", STORE_CAP_BYTES) as store:
-        observer = make_observer(
-            pair, store, dtype=preferred_dtype(device), device=device, settings=settings, watch=lambda: None
-        )
-        try:
-            yield pair, Timed(observer)
-        finally:
-            observer.end()
+    with (
+        SqliteStore(settings.cache_dir / "vocabulary.sqlite", STORE_CAP_BYTES) as store,
+        observing(pair, store, settings) as observer,
+    ):
+        yield pair, Timed(observer)
 
 
 def planted_entries(timed: Timed, member: Member, vocabulary: Vocabulary) -> list[Entry]:

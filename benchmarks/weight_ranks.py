@@ -25,6 +25,7 @@ import numpy as np
 
 from app.core.settings import Settings
 from app.core.stores.observations import SqliteStore
+from benchmarks.observing import observing
 from benchmarks.organisms.base import prepare_base
 from benchmarks.organisms.manifest import Member, read_manifest
 from detectors.contexts.context import Context, chat
@@ -37,8 +38,7 @@ from detectors.nominating import rms_of_positive
 from detectors.prompts.sets import prompts
 from detectors.stats import robust_z
 from detectors.suites import QUICK
-from workers.machine import preferred_device, preferred_dtype
-from workers.scan import make_observer, open_pair
+from workers.scan import open_pair
 
 NAMES = ("amber", "amber-twin", "cobalt", "cobalt-twin")
 READS = r"layers\.(?P<layer>\d+)\.(self_attn\.[qkv]|mlp\.(?P<later>gate|up))_proj\.weight$"
@@ -59,16 +59,10 @@ def main() -> None:
 
 def ranks(member: Member, base: Path, settings: Settings, store: SqliteStore) -> Iterator[str]:
     """What is said of one organism; a twin is asked for its sibling's trigger."""
-    device = preferred_device()
     pair = open_pair(member.directory(settings.cache_dir), base, member.base.rpartition("/")[2])
-    observer = make_observer(
-        pair, store, dtype=preferred_dtype(device), device=device, settings=settings, watch=lambda: None
-    )
-    try:
+    with observing(pair, store, settings) as observer:
         yield by_rows(observer, member.triggers[0])
         yield from by_excitation(observer, pair.subject.weight_files(), member.triggers[0])
-    finally:
-        observer.end()
 
 
 def by_rows(ask: Ask, trigger: str) -> str:
