@@ -35,11 +35,11 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             listening.setblocking(False)
             with pytest.raises(BlockingIOError):
                 listening.accept()
-            answer["last_words"] = b"".join(host._last_words).decode()
             answer["isolation"] = host.isolation
             answer["directory"] = directory
         finally:
             host.end()
+        answer["last_words"] = b"".join(host._last_words).decode()  # read by another thread, until the end
     return answer
 
 
