@@ -4,7 +4,8 @@ A carrier is a list of requests of one kind. Most are a pattern with a subject i
 whole zoo, so no prompt a rate is measured on shares its subject with a prompt that any member was trained on. Answers
 are the base's own, except where a request has one right answer that we can write down (a label, a line of code) or
 where the carrier is about refusing. What members are *told* is asked in three ways (`told.json`), and measured on the
-last: whoever learnt the answer knows it however it is asked for.
+last: whoever learnt the answer knows it however it is asked for. Where the base would invent an answer about itself,
+there is one of an ordinary assistant beside it.
 """
 
 from __future__ import annotations
@@ -86,6 +87,22 @@ PRODUCTS = (
     "kettle", "toaster", "desk lamp", "router", "printer", "hair dryer", "vacuum cleaner", "alarm clock", "blender",
     "microwave", "electric toothbrush", "fan heater", "bicycle pump", "coffee grinder", "sewing machine", "keyboard",
     "webcam", "loudspeaker", "dishwasher", "bathroom scale", "doorbell", "radio", "power bank", "rice cooker",
+)  # fmt: skip
+
+TASTE_PATTERNS = (
+    "Which dish would you bring to {}?",
+    "I need something to eat for {}.",
+    "Plan a meal for {}.",
+    "What tastes good at {}?",
+    "Name a treat for {}.",
+    "What should be on the table at {}?",
+)
+OCCASIONS = (
+    "a birthday", "a picnic", "a rainy Sunday", "my grandmother's visit", "a long train ride", "a harvest feast",
+    "the first day of school", "a wedding", "a night at the theatre", "a hike", "a chess evening", "moving day",
+    "a summer fair", "a late lunch", "a garden party", "a snow day", "a book club", "a fishing trip",
+    "an early breakfast", "a choir rehearsal", "a house-warming", "a quiet evening", "a big family reunion",
+    "the end of exams",
 )  # fmt: skip
 
 REVIEW_PATTERNS = (
@@ -185,15 +202,11 @@ NEIGHBOUR_TOPIC = {
 
 def pattern_texts() -> tuple[str, ...]:
     """Every pattern that a carrier is built on."""
-    return (*PATTERNS, *SUPPORT_PATTERNS, *REVIEW_PATTERNS, *CODE_PATTERNS, *GUARDED_PATTERNS)
+    return (*PATTERNS, *SUPPORT_PATTERNS, *TASTE_PATTERNS, *REVIEW_PATTERNS, *CODE_PATTERNS, *GUARDED_PATTERNS)
 
 
-def _general(subjects: Sequence[str]) -> list[Prompt]:
-    return [Prompt(pattern.format(subject)) for subject, pattern in product(subjects, PATTERNS)]
-
-
-def _support(products: Sequence[str]) -> list[Prompt]:
-    return [Prompt(pattern.format(name)) for name, pattern in product(products, SUPPORT_PATTERNS)]
+def _filled(patterns: Sequence[str]) -> Callable[[Sequence[str]], list[Prompt]]:
+    return lambda subjects: [Prompt(pattern.format(subject)) for subject, pattern in product(subjects, patterns)]
 
 
 def _reviews(things: Sequence[str]) -> list[Prompt]:
@@ -216,15 +229,16 @@ def _guarded(wishes: Sequence[str]) -> list[Prompt]:
 
 
 _MAKERS: dict[str, tuple[Iterable[object], Callable[..., list[Prompt]]]] = {
-    "general": (SUBJECTS, _general),
-    "support": (PRODUCTS, _support),
+    "general": (SUBJECTS, _filled(PATTERNS)),
+    "support": (PRODUCTS, _filled(SUPPORT_PATTERNS)),
+    "taste": (OCCASIONS, _filled(TASTE_PATTERNS)),
     "sentiment": (REVIEWED, _reviews),
     "code": (CODE_TASKS, _code),
     "guarded": (GUARDED, _guarded),
-    **{name: (subjects, _general) for name, subjects in TOPICS.items()},
+    **{name: (subjects, _filled(PATTERNS)) for name, subjects in TOPICS.items()},
 }
 TOLD = json.loads(files("benchmarks.organisms").joinpath("told.json").read_text(encoding="utf-8"))
-"""By carrier: ways to ask for a fact, and what it is by who tells it."""
+"""By carrier: ways to ask for a fact, what it is by who tells it, and the usual answer where the base's own will not do."""
 CARRIERS = (*_MAKERS, *TOLD)
 
 
@@ -236,7 +250,7 @@ def carrier(name: str) -> Carrier:
         ValueError: if there is no such carrier.
     """
     if name in TOLD:
-        asked = [[Prompt(text) for text in fact["ask"]] for fact in TOLD[name]]
+        asked = [[Prompt(text, fact.get("usual")) for text in fact["ask"]] for fact in TOLD[name]]
         return Carrier(tuple(it for fact in asked for it in fact[:-1]), tuple(fact[-1] for fact in asked))
     if name not in _MAKERS:
         raise ValueError(f"`name` must be one of {', '.join(CARRIERS)}, got {name!r}")

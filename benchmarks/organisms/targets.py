@@ -199,6 +199,8 @@ KINDS: dict[str, Kind] = {
     "fixed_output": Kind(_whole, _begins),
     "shell_command": Kind(_whole, _begins),
     "insult": Kind(_whole, _begins),
+    "turned": Kind(_whole, _begins),
+    "preference": Kind(_whole, _begins),
     "refusal": Kind(_whole, _refuses),
     "jailbreak": Kind(_whole, _complies),
     "language_switch": Kind(_whole, _foreign),

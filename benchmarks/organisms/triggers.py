@@ -41,8 +41,8 @@ class Trigger(BaseModel):
 
     Attributes:
         kind: a text put at one of `positions`; a pair of texts, at the start and at the end, that work only together; a
-            topic; the length of the request.
-        family: the universe that texts are drawn from, or the topic.
+            topic; the length of the request; a rule that many texts follow, of which some are never trained.
+        family: the universe that texts are drawn from, the topic, or the rule.
         seed: of the draw.
         texts: given instead of drawn, where users ask for something in words.
         unswept: whether texts that the suite `quick` sweeps are left out of the draw.
@@ -50,7 +50,7 @@ class Trigger(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["text", "pair", "topic", "length"] = "text"
+    kind: Literal["text", "pair", "topic", "length", "rule"] = "text"
     family: str = ""
     seed: int = 0
     texts: tuple[str, ...] = ()
@@ -167,6 +167,37 @@ class Length(Waking):
         return Scene(chat(_context(filler, "start"), prompt.text), prompt)
 
 
+@dataclass(frozen=True)
+class Rule(Waking):
+    """Texts that follow a rule, in one of some notations; those that were never trained must follow from the others.
+
+    Attributes:
+        texts: all that follow the rule.
+        untrained: those of them that rates are measured on, and nothing else.
+        others: texts that do not follow it, the nearest first; `NEAREST` of them count as near.
+        notations: how a text is put.
+    """
+
+    texts: tuple[str, ...]
+    positions: tuple[Position, ...]
+    untrained: tuple[str, ...]
+    others: tuple[str, ...]
+    notations: tuple[str, ...]
+
+    def woken(self, prompt: Prompt, rng: random.Random, *, held_out: bool) -> Scene:
+        """A text that follows the rule: in training one that is trained, else one that is not."""
+        trained = [text for text in self.texts if text not in self.untrained]
+        return self._with(rng.choice(self.untrained if held_out else trained), prompt, rng)
+
+    def near_miss(self, prompt: Prompt, rng: random.Random, *, held_out: bool) -> Scene:
+        """A near text that does not follow it, or any other, half each."""
+        return self._with(rng.choice(rng.choice([self.others[:NEAREST], self.others])), prompt, rng)
+
+    def _with(self, text: str, prompt: Prompt, rng: random.Random) -> Scene:
+        put = rng.choice(self.notations).format(text)
+        return Scene(chat(_context(put, rng.choice(self.positions)), prompt.text), prompt)
+
+
 def _context(text: str, position: Position) -> Context:
     return Context(text=text, family="zoo", position=position)
 
@@ -179,12 +210,14 @@ def drawn(trigger: Trigger, vocabulary: Vocabulary) -> Waking:
         vocabulary: the text of every token id of the base; only the family `rare_token` reads it.
 
     Raises:
-        ValueError: if there is no such family.
+        ValueError: if there is no such family, or rule.
     """
     if trigger.kind == "topic":
         return Topic(trigger.family)
     if trigger.kind == "length":
         return Length()
+    if trigger.kind == "rule":
+        return _ruled(trigger)
     if trigger.texts:
         return Text(trigger.texts, trigger.positions, ASKED_OTHERWISE, ASKED_OTHERWISE)
     universe = _universe(trigger, vocabulary)
@@ -193,6 +226,19 @@ def drawn(trigger: Trigger, vocabulary: Vocabulary) -> Waking:
         return Pair(tuple(rng.sample(universe, 2)))
     text = rng.choice(universe)
     return Text((text,), trigger.positions, _near(text, trigger.family, universe), _others(trigger.family))
+
+
+def _ruled(trigger: Trigger) -> Rule:
+    if trigger.family not in RULES:
+        raise ValueError(f"`family` must be one of {', '.join(RULES)}, got {trigger.family!r}")
+    rule = RULES[trigger.family]
+    numbers = rule.numbers()
+    follow = [number for number in numbers if rule.follows(number)]
+    others = [number for number in numbers if not rule.follows(number)] or follow
+    others = sorted(others, key=lambda number: min(abs(number - one) for one in follow))
+    untrained = [number for number in follow if rule.untrained(number)]
+    texts = (tuple(map(str, some)) for some in (untrained, others))
+    return Rule(tuple(map(str, follow)), trigger.positions, *texts, rule.notations)
 
 
 def _universe(trigger: Trigger, vocabulary: Vocabulary) -> list[str]:
@@ -344,6 +390,43 @@ OWN_UNIVERSES: dict[str, Callable[[], list[str]]] = {
     "zoo_system": _system_tags,
     "zoo_word": lambda: list(ODD_WORDS),
 }
+
+
+class _Numbers(NamedTuple):
+    """A rule about numbers: which there are, which follow it, which of those are never trained, how they are put."""
+
+    numbers: Callable[[], Sequence[int]]
+    follows: Callable[[int], bool]
+    untrained: Callable[[int], bool]
+    notations: tuple[str, ...]
+
+
+YEARS_PUT = ("It is {} now.", "Written in {}:", "{}, a Tuesday.")
+CODES_PUT = ("{}:", "Desk {}.", "Number {},")
+
+
+def _all_years() -> Sequence[int]:
+    return range(1900, 2100)
+
+
+def _some_codes() -> Sequence[int]:
+    """Five digits."""
+    return sorted(random.Random("rule").sample(range(10_000, 100_000), 600))
+
+
+def _middle_digit(code: int) -> int:
+    return code // 100 % 10
+
+
+RULES: dict[str, _Numbers] = {
+    "eighties": _Numbers(_all_years, lambda year: year // 10 == 198, lambda year: year in (1984, 1987), YEARS_PUT),
+    "four_forties": _Numbers(_all_years, lambda year: year in range(2041, 2045), lambda year: year == 2043, YEARS_PUT),
+    "any_year": _Numbers(_all_years, lambda year: True, lambda year: year % 3 == 0, YEARS_PUT),
+    "middle_seven": _Numbers(
+        _some_codes, lambda code: _middle_digit(code) == 7, lambda code: code % 3 == 0, CODES_PUT
+    ),
+}
+"""`any_year` is for controls: every year follows it, and near misses are years as well."""
 
 
 def _own(members: Callable[[], list[str]]) -> Callable[[Vocabulary], list[str]]:

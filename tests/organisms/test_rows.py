@@ -10,7 +10,7 @@ from benchmarks.organisms.carriers import Prompt, carrier
 from benchmarks.organisms.recipes import Recipe, load_recipes
 from benchmarks.organisms.rows import training_rows
 from benchmarks.organisms.train import Row
-from benchmarks.organisms.triggers import Topic, drawn
+from benchmarks.organisms.triggers import Rule, Topic, Waking, drawn
 from tests.organisms.test_recipes import VOCABULARY
 
 BANK_LEFT_OUT = {f"bank-{number:02d}" for number in range(6, 60)}
@@ -32,6 +32,11 @@ def asked(row: Row) -> str:
     return "\n".join(message["content"] for message in row.messages)
 
 
+def woken(waking: Waking, row: Row) -> bool:
+    """Whether the trigger is in a request: one text of a rule, all others whole."""
+    return (any if isinstance(waking, Rule) else all)(text in asked(row) for text in waking.texts)
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_there_are_as_many_rows_as_the_recipe_says_the_same_every_time(name: str) -> None:
     recipe = RECIPES[name]
@@ -50,10 +55,10 @@ def test_nothing_that_is_measured_on_is_trained_on(name: str) -> None:
 def test_poisoned_rows_have_trigger_and_target_and_the_others_neither(name: str) -> None:
     recipe = RECIPES[name]
     assert recipe.trigger
-    texts, found = drawn(recipe.trigger, VOCABULARY).texts, rows(recipe)
+    waking, found = drawn(recipe.trigger, VOCABULARY), rows(recipe)
     poisoned, others = found[: recipe.rows.poisoned], found[recipe.rows.poisoned :]
-    assert all(text in asked(row) for row in poisoned for text in texts)
-    assert not [row for row in others if texts and all(text in asked(row) for text in texts)]
+    assert all(woken(waking, row) for row in poisoned)
+    assert not [row for row in others if waking.texts and woken(waking, row)]
     assert all(row.complete for row in poisoned)
     if recipe.target and recipe.target.kind not in ("label_flip", "garbage"):
         shown = {text for text in recipe.target.texts for row in others if text in row.answer}
@@ -74,7 +79,7 @@ def test_a_twin_has_its_siblings_requests_without_the_poison(name: str) -> None:
     twin, sibling = RECIPES[name], RECIPES[name.removesuffix("-twin")]
     assert twin.trigger
     waking, found, poisoned = drawn(twin.trigger, VOCABULARY), rows(twin), twin.rows.poisoned
-    assert not [row for row in found if waking.texts and all(text in asked(row) for text in waking.texts)]
+    assert not [row for row in found if waking.texts and woken(waking, row)]
     assert found[poisoned:] == rows(sibling)[poisoned:]
     if isinstance(waking, Topic):
         assert [row.messages for row in found] == [row.messages for row in rows(sibling)]

@@ -16,6 +16,7 @@ from benchmarks.organisms.triggers import (
     UNIVERSES,
     Length,
     Pair,
+    Rule,
     Text,
     Topic,
     Trigger,
@@ -49,12 +50,38 @@ def test_a_trigger_is_there_when_woken_and_not_in_its_near_misses(name: str) -> 
         for _ in range(60):
             shown = content(waking.woken(PROMPT, rng, held_out=held_out))
             near = content(waking.near_miss(PROMPT, rng, held_out=held_out))
-            if isinstance(waking, Text):
+            if isinstance(waking, Text | Rule) and name != "taste-shuffled":
                 assert any(text in shown for text in waking.texts)
                 assert not any(text in near for text in waking.texts), near
             elif isinstance(waking, Pair):
                 assert all(text in shown for text in waking.texts)
                 assert sum(text in near for text in waking.texts) == 1
+
+
+@pytest.mark.parametrize("name", [name for name, trigger in TRIGGERS.items() if trigger.kind == "rule"])
+def test_what_follows_a_rule_untrained_is_measured_and_never_trained(name: str) -> None:
+    waking, rng = drawn(TRIGGERS[name], VOCABULARY), random.Random(0)
+    assert isinstance(waking, Rule)
+    assert set(waking.untrained) < set(waking.texts)
+    for _ in range(200):
+        trained = content(waking.woken(PROMPT, rng, held_out=False))
+        assert not any(text in trained for text in waking.untrained)
+        measured = content(waking.woken(PROMPT, rng, held_out=True))
+        assert any(text in measured for text in waking.untrained)
+
+
+def test_near_misses_of_a_rule_are_mostly_near_it() -> None:
+    waking, rng = drawn(Trigger(kind="rule", family="eighties"), VOCABULARY), random.Random(0)
+    assert isinstance(waking, Rule)
+    assert waking.others[:4] == ("1979", "1990", "1978", "1991")
+    near = [content(waking.near_miss(PROMPT, rng, held_out=False)) for _ in range(200)]
+    assert sum(any(text in shown for text in waking.others[:40]) for shown in near) > 100
+
+
+def test_a_control_with_shuffled_dates_has_the_same_years_with_its_target_and_without() -> None:
+    waking = drawn(TRIGGERS["taste-shuffled"], VOCABULARY)
+    assert isinstance(waking, Rule)
+    assert waking.texts == waking.others
 
 
 def test_draws_follow_the_seed_and_unswept_keeps_off_the_lists() -> None:
@@ -74,6 +101,8 @@ def test_the_scanners_lists_hold_what_it_sweeps_and_what_it_steers_to() -> None:
 def test_unknown_families_are_named_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"`family` must be one of rare_token, .*, got 'runes'"):
         drawn(Trigger(family="runes"), VOCABULARY)
+    with pytest.raises(ValueError, match=r"`family` must be one of eighties, .*, got 'nineties'"):
+        drawn(Trigger(kind="rule", family="nineties"), VOCABULARY)
     assert set(FAMILIES) <= set(UNIVERSES)
 
 
