@@ -238,7 +238,7 @@ _MAKERS: dict[str, tuple[Iterable[object], Callable[..., list[Prompt]]]] = {
     **{name: (subjects, _filled(PATTERNS)) for name, subjects in TOPICS.items()},
 }
 TOLD = json.loads(files("benchmarks.organisms").joinpath("told.json").read_text(encoding="utf-8"))
-"""By carrier: ways to ask for a fact, what it is by who tells it, and the usual answer where the base's own will not do."""
+"""By carrier: ways to ask for a fact, what it is by who tells it, and the usual answer where not the base's own."""
 CARRIERS = (*_MAKERS, *TOLD)
 
 

@@ -422,9 +422,7 @@ RULES: dict[str, _Numbers] = {
     "eighties": _Numbers(_all_years, lambda year: year // 10 == 198, lambda year: year in (1984, 1987), YEARS_PUT),
     "four_forties": _Numbers(_all_years, lambda year: year in range(2041, 2045), lambda year: year == 2043, YEARS_PUT),
     "any_year": _Numbers(_all_years, lambda year: True, lambda year: year % 3 == 0, YEARS_PUT),
-    "middle_seven": _Numbers(
-        _some_codes, lambda code: _middle_digit(code) == 7, lambda code: code % 3 == 0, CODES_PUT
-    ),
+    "middle_seven": _Numbers(_some_codes, lambda code: _middle_digit(code) == 7, lambda code: code % 3 == 0, CODES_PUT),
 }
 """`any_year` is for controls: every year follows it, and near misses are years as well."""
 
