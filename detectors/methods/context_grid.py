@@ -290,7 +290,8 @@ def _candidate(one: Seen, put: Seen) -> Candidate:
     effect = EFFECTS[one.leading]
     where = "on all questions" if effect == "context_effect" else f"on questions about {one.topic} only"
     reason = f"stands out of the axis {one.axis.name} {where}, robust z {one.values[one.leading]:.1f}"
-    return Candidate(context=put.context, score=float(one.values[one.leading]), source=CONTEXT_GRID.name, reason=reason)
+    told = {"source": CONTEXT_GRID.name, "reason": reason, "topic": "" if effect == "context_effect" else one.topic}
+    return Candidate(context=put.context, score=float(one.values[one.leading]), **told)
 
 
 def _curve_rows(seen: list[Seen], response: tuple[Array, Array]) -> list[list[Any]]:
