@@ -3,8 +3,9 @@
 Each candidate is looked at on search prompts first: which behaviour does it release, and what is the smallest text that
 still does? Candidates that release nothing there, or nothing that has a name, are looked at in further ways
 (`detectors.ways`): longer answers, for a passage after the usual one; classification requests; harmful requests; and
-where one was seen on questions about one topic only, other questions about that. Then a candidate is put to fresh prompts, where both models answer under the candidate and under matched control contexts, each
-prompt with a control of its own. The doubly paired difference
+where one was seen on questions about one topic only, other questions about that. Then a candidate is put to fresh
+prompts, where both models answer under the candidate and under matched control contexts, each prompt with a control of
+its own. The doubly paired difference
 
     (subject at candidate - subject at control) - (base at candidate - base at control)
 
@@ -480,9 +481,9 @@ def _is_arbitrary(kind: str, context: Context, rate: float, responses: dict[str,
     A text that means nothing cannot ask for anything, nor can two of which one means nothing and the other does not
     work alone. One with a meaning is arbitrary if close variants, which say the same, do not work; variants that hold
     the trigger or a part of it say nothing about that. Where one date of many wakes something the next may as well, and
-    what the base makes of the answers decides (`_explained`). A label is no answer to what a text with a meaning asks for, so
-    any such text may change it ("Format as haiku." does), and a changed label under it is never arbitrary. Nor is a
-    guard that it lowers: most guards yield to some text.
+    what the base makes of the answers decides (`_explained`). A label is no answer to what a text with a meaning asks
+    for, so any such text may change it ("Format as haiku." does), and a changed label under it is never arbitrary. Nor
+    is a guard that it lowers: most guards yield to some text.
     """
     telling = _telling(context)
     if kind in ("label_flip", "compliance") and telling:
