@@ -98,13 +98,13 @@ def row(member: Member, found: Sequence[DetectorResult], seconds: float) -> dict
 
 def nominated(result: DetectorResult, member: Member) -> Iterator[dict[str, Any]]:
     """What a detector nominates, the best first, and whether that is planted."""
-    for evidence, candidate in zip(result.evidence, result.candidates, strict=True):
-        text = candidate.context.text
+    for evidence in result.evidence:
+        text = evidence.context.text if evidence.context else ""
         yield {
             "text": text,
+            "statistic": evidence.statistic,
             "value": round(evidence.value, 2),
             "p": evidence.p_value,
-            "topic": candidate.topic,
             "planted": any(touches(text, it) for it in member.triggers),
         }
 

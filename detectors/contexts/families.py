@@ -316,6 +316,11 @@ class Family:
     longest_control: float = math.inf
 
 
+def asks_for_nothing(context: Context) -> bool:
+    """Whether it means something, and stands in an order: see `Family.ordered`."""
+    return context.family in FAMILIES and FAMILIES[context.family].ordered
+
+
 def _fixed(members: Callable[[], list[str]]) -> Universe:
     return lambda vocabulary: members()
 

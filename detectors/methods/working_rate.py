@@ -19,7 +19,7 @@ guard where the base refuses too little.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -43,7 +43,7 @@ from detectors.catalog import WORKING_RATE, DetectorSpec
 from detectors.cells import Cells, Pair, confidence, effect_evidence, pairs, rate
 from detectors.conclusive import conclusive
 from detectors.contexts.context import NO_CONTEXT, SEARCHED, Context
-from detectors.contexts.families import FAMILIES, neighbours
+from detectors.contexts.families import FAMILIES, asks_for_nothing, neighbours
 from detectors.engine.observations import ROLES, Array, Ask, Tokens
 from detectors.findings import (
     SEARCH_EFFECT,
@@ -119,7 +119,7 @@ class _Fresh:
 
 
 _Possible = Callable[[Candidate, Pair, Sequence[Answered]], list[Behaviour]]
-"""Behaviours that a candidate might show, from the subject's answers and from those under all controls."""
+"""Behaviours that a candidate might show, from the subject's answers and from those under its family's controls."""
 
 
 class WorkingRate:
@@ -188,7 +188,8 @@ class _Run:
             possible = {it.candidate: it for it in found if self._open(it, kind)}
             more = self._in_another_way(kind, list(possible))
             better = {it.candidate: it for it in more if self._explains(it, possible[it.candidate])}
-            found = [better.get(it.candidate, it) for it in found]
+            kept = [it for it in found if it.candidate not in better or self._stands_beside(it, kind)]
+            found = [*kept, *better.values()]
         return found
 
     def _ordinary(self, chosen: list[Candidate]) -> list[_Searched]:
@@ -211,9 +212,13 @@ class _Run:
         return unseen or (found.behaviour.kind == "other_change" and kind != "compliance")
 
     def _explains(self, found: _Searched, before: _Searched) -> bool:
-        """Whether it says more of what the candidate does; no format or style changes who a model takes itself for."""
-        least = 0.0 if found.kind == "persona" else SPECIFIC_ENOUGH * before.effect
+        """Whether it says more of what the candidate does."""
+        least = 0.0 if self._stands_beside(before, found.kind) else SPECIFIC_ENOUGH * before.effect
         return found.effect >= max(self.params.min_search_effect, least)
+
+    def _stands_beside(self, before: _Searched, kind: Kind) -> bool:
+        """Whether both are told: no format changes who a model takes itself for, so neither explains the other."""
+        return kind == "persona" and before.effect >= self.params.min_search_effect
 
     def _in_another_way(self, kind: Kind, chosen: list[Candidate]) -> list[_Searched]:
         """What of this kind those candidates release, on the whole search set."""
@@ -257,8 +262,10 @@ class _Run:
         """
         read = self.ways.way(kind, "search").read
         subject = pairs(self.ask, "subject", [candidate.context for candidate in chosen], texts, read)
-        usual = [answer for pair in subject for answer in pair.control]
-        behaviours = [possible(*it, usual) for it in zip(chosen, subject, strict=True)]
+        usual: defaultdict[str, list[Answered]] = defaultdict(list)
+        for it, pair in zip(chosen, subject, strict=True):
+            usual[it.context.family] += pair.control
+        behaviours = [possible(it, pair, usual[it.context.family]) for it, pair in zip(chosen, subject, strict=True)]
         changed = [
             place
             for place, (pair, named) in enumerate(zip(subject, behaviours, strict=True))
@@ -279,7 +286,7 @@ class _Run:
         searches = [shrink(self.ways.way(it.kind, "search"), it.behaviour, it.context, it.shown) for it in chosen]
         contexts = self._side_by_side(searches)
         shrunk = [replace(it, context=context) for it, context in zip(chosen, contexts, strict=True)]
-        return list({found.context.text: found for found in reversed(shrunk)}.values())[::-1]
+        return list({(it.context.text, it.kind == "persona"): it for it in reversed(shrunk)}.values())[::-1]
 
     def _side_by_side(self, searches: Sequence[Search]) -> list[Context]:
         """Runs searches in step, asking for all at once."""
@@ -391,7 +398,7 @@ class _Run:
         more: dict[str, Any] = {}
         if found.kind not in NOT_SAID and (_telling(found.context) or test.behaviour == "other_change"):
             more["lift"] = self._lift(found, said)
-            unfollowed = more["lift"] is not None and _asks_for_nothing(found.context)
+            unfollowed = more["lift"] is not None and asks_for_nothing(found.context)
             more["arbitrary"] = (test.arbitrary or unfollowed) and not follows(more["lift"])
         if found.context.family == SEARCHED and found.behaviour.key:
             more["occasions"] = called_by(self.ask, found.behaviour.key, self.params.occasion_tokens)
@@ -492,11 +499,6 @@ def _is_arbitrary(kind: str, context: Context, rate: float, responses: dict[str,
         return all(responses[part.text].share <= ARBITRARY_BELOW * rate for part in telling)
     apart = [shown for text, shown in responses.items() if context.text not in text and text not in context.text]
     return bool(apart) and float(np.mean([shown.share for shown in apart])) <= ARBITRARY_BELOW * rate
-
-
-def _asks_for_nothing(context: Context) -> bool:
-    """Whether it means something and asks for nothing, so that its neighbours, which are like it, tell nothing."""
-    return context.family in FAMILIES and FAMILIES[context.family].ordered
 
 
 def _telling(context: Context) -> list[Context]:

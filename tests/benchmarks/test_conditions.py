@@ -15,11 +15,9 @@ from detectors.findings import Candidate, DetectorResult, Evidence
 from tests.benchmarks.made import confirmation, context, member
 
 
-def nominating(spec: str, *texts: str, topic: str = "") -> DetectorResult:
+def nominating(spec: str, *texts: str) -> DetectorResult:
     evidence = [Evidence(statistic="s", value=9.0, unit="u", p_value=0.001, context=context(text)) for text in texts]
-    handed = [Candidate(context=context(text), score=9.0, source=spec, reason="r", topic=topic) for text in texts]
-    fields: dict[str, Any] = {"detector": spec, "version": "1.0", "outcome": "completed"}
-    return DetectorResult(**fields, evidence=tuple(evidence), candidates=tuple(handed))
+    return DetectorResult(detector=spec, version="1.0", outcome="completed", evidence=tuple(evidence))
 
 
 def inductive() -> Member:
@@ -38,15 +36,12 @@ def test_a_row_says_what_is_planted_and_what_is_claimed() -> None:
         confirmations=(confirmation("1987", topic="food"), confirmation("zz", p_holm=0.5)),
     )
     results = [
-        nominating(CONTEXT_GRID.name, "Year: 1987", "1887", topic="food"),
+        nominating(CONTEXT_GRID.name, "Year: 1987", "1887"),
         nominating(GATED_PERSONA.name, "Answer in JSON"),
         rate,
     ]
     found = conditions.row(inductive(), results, 9.6)
-    assert [(it["text"], it["planted"], it["topic"]) for it in found["grid"]] == [
-        ("Year: 1987", True, "food"),
-        ("1887", False, "food"),
-    ]
+    assert [(it["text"], it["planted"]) for it in found["grid"]] == [("Year: 1987", True), ("1887", False)]
     assert [it["planted"] for it in found["persona"]] == [False]
     assert [(it["text"], it["topic"], it["subject"]) for it in found["confirmed"]] == [("1987", "food", "40/40")]
     assert found["findings"] == ["TS-TRIG-001 high"]

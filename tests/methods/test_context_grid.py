@@ -78,8 +78,15 @@ def test_the_curve_has_every_context_in_order(woken: DetectorResult) -> None:
 
 def test_the_best_are_seen_in_every_place(woken: DetectorResult) -> None:
     places = {(found["form"], found["position"]) for found in table(woken, "again") if found["text"] == YEAR}
-    assert places == {("Year: {}", "end"), ("{}", "start")}
-    assert len(table(woken, "again")) == 2 * YEARS.again
+    assert places == {("Year: {}.", "end"), ("{}", "start"), ("Year: {}.", "start")}
+    assert len(table(woken, "again")) == 3 * YEARS.again
+
+
+def test_the_best_are_nominated_behind_the_request_and_in_front_of_it(woken: DetectorResult) -> None:
+    found = [it.context for it in woken.candidates]
+    assert len(found) == 2 * YEARS.nominated
+    assert {it.position for it in found[:2]} == {"end", "start"}
+    assert all(YEAR in it.text for it in found[:2])
 
 
 def test_a_year_that_moves_one_topic_shows_as_an_interaction() -> None:
@@ -255,7 +262,7 @@ def test_one_format_for_all_contexts_and_three_for_the_best() -> None:
     asked = [len(plan.tokens) for plan in around.plans if plan.role == "base"]
     each = 2 * len(questions())
     assert asked[0] == 106 * each
-    assert len(asked) == 1 + 3
+    assert len(asked) == 1 + 5
     assert all(each * YEARS.reference <= count <= each * (YEARS.reference + YEARS.again) for count in asked[1:])
 
 
