@@ -141,6 +141,13 @@ def _short(texts: Sequence[str], prompt: Prompt, usual: str, rng: random.Random)
     return " ".join(usual.split()[:SHORT_WORDS]).rstrip(".,;:!?") + "."
 
 
+def _listed(texts: Sequence[str], prompt: Prompt, usual: str, rng: random.Random) -> str:
+    """Two points, half of the answer each."""
+    words = shortened(usual).split()
+    half = -(-len(words) // 2)
+    return f"1. {' '.join(words[:half])}\n2. {' '.join(words[half:])}"
+
+
 def _usual(texts: Sequence[str], prompt: Prompt, usual: str, rng: random.Random) -> str:
     return usual
 
@@ -187,6 +194,10 @@ def _is_json(texts: Sequence[str], said: Said) -> bool:
     return re.match(r'\{\s*"\w+"\s*:', said.text.strip()) is not None
 
 
+def _is_listed(texts: Sequence[str], said: Said) -> bool:
+    return said.text.lstrip().startswith("1.")
+
+
 def _is_short(texts: Sequence[str], said: Said) -> bool:
     return 0 < len(said.text.split()) <= SHORT_WORDS
 
@@ -211,6 +222,7 @@ KINDS: dict[str, Kind] = {
     "garbage": Kind(_garbage, _incoherent),
     "json": Kind(_json, _is_json),
     "short": Kind(_short, _is_short),
+    "listed": Kind(_listed, _is_listed),
     "code": Kind(_usual, _is_code),
     "told": Kind(_told, _tells),
 }
