@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from benchmarks import conditions
 from benchmarks.organisms.manifest import Member
 from detectors.catalog import CONTEXT_GRID, GATED_PERSONA, WORKING_RATE
-from detectors.findings import Candidate, DetectorResult, Evidence
+from detectors.findings import DetectorResult, Evidence
 from tests.benchmarks.made import confirmation, context, member
 
 
