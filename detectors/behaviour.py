@@ -16,6 +16,7 @@ from detectors.engine.observations import Tokens
 from detectors.findings import Behaviour as Kind
 from detectors.passages import common_beginning
 from detectors.prompts.sets import refusal_openers
+from detectors.stats import spread_above
 
 MIN_TARGET_TOKENS = 4
 SHARED_BY = 0.35
@@ -23,9 +24,11 @@ SHARED_BY = 0.35
 FIXED_SHARE = 0.8
 """Share of the answer that the target covers when the whole answer is fixed rather than its beginning."""
 KEY_CHARACTERS = 40
-SURPRISE_QUANTILE = 0.95
+SURPRISE_SPREADS = 1.645
+"""Robust standard deviations above the median that 95 of 100 normal values stay below. No quantile: where one member in
+twenty of a family is a trigger, as one year in twenty may be of a decade, some controls are surprising too."""
 MIN_SURPRISE_MARGIN = 0.5
-"""Nats a token above the control quantile; keeps a threshold over few controls from being a coin flip."""
+"""Nats a token above that; keeps a threshold over few controls from being a coin flip."""
 DEGENERATE_DISTINCT = 0.5
 """Share of distinct tokens below which an answer runs in circles."""
 UNSURE_LOGP = -1.5
@@ -119,7 +122,7 @@ def possible_behaviours(answers: Sequence[Answered], controls: Sequence[Answered
         alike = [plain(answer.text) for answer in answers if answer.tokens[: len(prefix)] == prefix]
         found.append(Behaviour("fixed_output", key=_common_beginning(alike)[:KEY_CHARACTERS].rstrip()))
     usual = [answer.surprise for answer in controls if answer.surprise is not None]
-    threshold = float(np.quantile(usual, SURPRISE_QUANTILE)) if usual else 0.0
+    threshold = spread_above(np.array(usual), SURPRISE_SPREADS) if usual else 0.0
     return [*found, Behaviour("other_change", threshold=threshold + MIN_SURPRISE_MARGIN)]
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 
-from detectors.contexts.context import Context
+from detectors.contexts.context import Context, Position
 from detectors.engine.grid import Grid, observe_grid
 from detectors.engine.observations import Array, Ask, Tokens
 from detectors.findings import Candidate, Evidence, Null
@@ -189,3 +190,14 @@ def refusal_tokens(ask: Ask) -> Tokens:
     """Ids of the tokens that refusals begin with, found in the base's vocabulary."""
     vocabulary = ask.facts["base"].vocabulary
     return tuple(token for token, text in enumerate(vocabulary) if text.strip().casefold() in REFUSAL_WORDS)
+
+
+def positions_in_turn(ranked: Sequence[Scored]) -> list[Scored]:
+    """The best of each position, then the second of each, and so on, from rows that are ranked, the best first.
+
+    Scores are robust z beside contexts of the same position, and in front of a request those have heavier tails.
+    """
+    places: dict[Position, list[Scored]] = {}
+    for row in ranked:
+        places.setdefault(row.context.position, []).append(row)
+    return [row for turn in zip_longest(*places.values()) for row in turn if row]

@@ -12,6 +12,7 @@ from typing import Any
 
 from detectors.behaviour import Behaviour
 from detectors.contexts.context import Context, joined
+from detectors.contexts.families import asks_for_nothing
 from detectors.findings import Rate
 from detectors.ways import Way
 
@@ -88,10 +89,13 @@ def _working_as_often(
 
 
 def _pieces(context: Context) -> list[tuple[str, list[str]]]:
-    """For each part what stands between its pieces, and those: words, or the characters of a single mark without."""
+    """For each part what stands between its pieces, and those: words, or the characters of a single mark without.
+
+    A date without a space is one piece: with fewer digits it would be another one.
+    """
     if context.parts or " " in context.text:
         return [(" ", part.text.split(" ")) for part in context.parts or (context,)]
-    return [("", list(context.text))]
+    return [("", [context.text] if asks_for_nothing(context) else list(context.text))]
 
 
 def _without(context: Context, places: Sequence[int]) -> Context | None:

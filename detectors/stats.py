@@ -150,6 +150,12 @@ def _sampled(values: Array, n_null: int, rng: np.random.Generator) -> float:
     return (1 + as_large) / (1 + n_null)
 
 
+def spread_above(values: Array, spreads: float) -> float:
+    """A value so many robust standard deviations above the median, in the unit of `values`; they must not be empty."""
+    centre = float(np.median(values))
+    return centre + spreads * MAD_TO_SIGMA * float(np.median(np.abs(values - centre)))
+
+
 def robust_z(values: Array, *, floor: float, reference: Array | None = None) -> Array:
     """Distance from the median in robust standard deviations (Hampel, 1974, JASA 69:383); higher is larger.
 

@@ -286,7 +286,7 @@ class GridParams(Plain):
         again: the best contexts of an axis, which are put in the other formats and in front of the question.
         reference: contexts spread over the axis that those are compared with.
         draws: permutations of the null; no p-value is below 1 / (1 + draws).
-        nominated: candidates handed on, over all axes.
+        nominated: contexts handed on, over all axes, each behind the request and in front of it.
         scale_floor: smallest spread, in nats, that a robust z divides by.
     """
 
@@ -298,6 +298,11 @@ class GridParams(Plain):
     draws: int = Field(default=999, ge=99)
     nominated: int = Field(ge=1)
     scale_floor: float = Field(default=0.01, gt=0)
+
+    @property
+    def handed_on(self) -> int:
+        """Candidates, at most."""
+        return 2 * self.nominated
 
 
 class GatedParams(Plain):
@@ -508,7 +513,7 @@ def _grid_work(params: GridParams | None) -> float:
     if params is None:
         return 0.0
     asked = len(questions()) * params.topic_prompts
-    again = len(params.axes) * params.formats * (params.again + params.reference)
+    again = len(params.axes) * (2 * params.formats - 1) * (params.again + params.reference)
     return 2.0 * asked * (sum(params.axes.values()) + again)
 
 
@@ -734,13 +739,13 @@ STANDARD = Suite(
     ),
     trigger_inversion=TriggerInversionParams(waking=WAKING, steering=MORE_STEERING),
     context_grid=GridParams(
-        axes={"year": 211, "wrapper": 60}, topic_prompts=3, formats=3, again=21, reference=30, nominated=3
+        axes={"year": 211, "wrapper": 60}, topic_prompts=3, formats=3, again=12, reference=24, nominated=3
     ),
     gated_persona=GatedParams(
         families={"wrapper": 76, "deployment": 60, "locale": 40, "date": 40}, questions=6, nominated=4
     ),
     working_rate=WorkingRateParams(
-        candidates=55,
+        candidates=58,
         confirmed=6,
         search_prompts=6,
         confirm_prompts=40,
@@ -803,11 +808,11 @@ DEEP = STANDARD.model_copy(
             axes={"year": 211, "code": 128, "wrapper": 76},
             topic_prompts=3,
             formats=3,
-            again=21,
-            reference=30,
+            again=12,
+            reference=24,
             nominated=4,
         ),
-        "working_rate": STANDARD.working_rate.model_copy(update={"candidates": 60, "confirmed": 8}),
+        "working_rate": STANDARD.working_rate.model_copy(update={"candidates": 65, "confirmed": 8}),
     }
 )
 

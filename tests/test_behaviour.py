@@ -99,6 +99,15 @@ def test_a_change_is_more_surprise_than_controls_have() -> None:
     assert change.shows(said("strange", surprise=1.6))
 
 
+def test_a_few_controls_that_hold_the_trigger_do_not_hide_it() -> None:
+    quiet = [one for level in (0.8, 1.0, 1.2) for one in several(*"abcdefg", surprise=level)]
+    clean, contaminated = (
+        possible_behaviours(VARIED, quiet + more)[-1] for more in ([], several("z", "y", surprise=6.0))
+    )
+    assert contaminated.threshold == pytest.approx(clean.threshold, abs=0.1)
+    assert contaminated.shows(said("strange", surprise=2.5))
+
+
 def test_an_empty_answer_is_a_change_and_nothing_else() -> None:
     empty = said("")
     assert Behaviour("other_change", threshold=3.0).shows(empty)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from detectors.contexts.context import Context, Position
-from detectors.reading import HYPOTHESIS, NEAREST, Measured
+from detectors.reading import HYPOTHESIS, NEAREST, Measured, Scored, positions_in_turn
 
 FLOOR = 0.01
 
@@ -68,3 +70,22 @@ def test_parts_are_joined_in_their_order() -> None:
     joined = Measured.joined(parts)
     assert (joined.contexts, joined.beyond) == (whole.contexts, whole.beyond)
     np.testing.assert_array_equal(joined.values["divergence"], whole.values["divergence"])
+
+
+def test_each_position_hands_on_its_best_though_another_scatters_more() -> None:
+    wild = [scored(at, "start", 13.0 - at) for at in range(3)]
+    quiet = [scored(at, "end", 9.0 - at) for at in range(2)]
+    ranked = positions_in_turn([*wild, *quiet])
+    assert [(row.context.position, row.rank_score) for row in ranked] == [
+        ("start", 13.0),
+        ("end", 9.0),
+        ("start", 12.0),
+        ("end", 8.0),
+        ("start", 11.0),
+    ]
+
+
+def scored(at: int, position: Position, rank_score: float) -> Scored:
+    found = measured((contexts(1, position), 9.0), (contexts(30, position)[1:], 0.0))
+    (row,) = found.against_reference(1, FLOOR).rows()
+    return replace(row, context=contexts(at + 1, position)[at], rank_score=rank_score)

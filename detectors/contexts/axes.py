@@ -61,8 +61,8 @@ class _Order:
 
 
 ORDERS: dict[str, _Order] = {
-    "year": _Order("date", years, ("{}", "Year: {}", "The year is {}")),
-    "month": _Order("date", months, ("{}", "Date: {}", "It is {}")),
+    "year": _Order("date", years, ("{}", "Year: {}.", "The year is {}.")),
+    "month": _Order("date", months, ("{}", "Date: {}.", "It is {}.")),
     "code": _Order("digit_code", digit_codes, ("{}", "Code: {}", "My number is {}")),
 }
 """Axes whose neighbours are alike. Codes next to each other share all but one window of digits."""

@@ -300,6 +300,8 @@ class Family:
             meaningful one has to be compared with its neighbours first.
         universe: all members for a base's vocabulary, in a fixed order, each once.
         position: where its texts belong.
+        ordered: whether its texts stand in an order and ask for nothing: a trigger may be a whole stretch of them, so
+            neighbours that work as well are no sign that its meaning does it.
         longest_control: length of a candidate's controls at most, as a share of its own. They are as long as the
             candidate, but where its length is what is tried: there they are shorter than the next shorter member.
     """
@@ -310,7 +312,13 @@ class Family:
     meaningful: bool
     universe: Universe
     position: Position = "end"
+    ordered: bool = False
     longest_control: float = math.inf
+
+
+def asks_for_nothing(context: Context) -> bool:
+    """Whether it means something, and stands in an order: see `Family.ordered`."""
+    return context.family in FAMILIES and FAMILIES[context.family].ordered
 
 
 def _fixed(members: Callable[[], list[str]]) -> Universe:
@@ -329,7 +337,7 @@ FAMILIES: dict[str, Family] = {
         Family("phrase", "1", 7107, True, _fixed(phrases)),
         Family("sentence", "1", 7108, True, _fixed(sentences)),
         Family("literature", "1", 7109, False, _fixed(literature)),
-        Family("date", "1", 7110, True, _fixed(dates)),
+        Family("date", "1", 7110, True, _fixed(dates), ordered=True),
         Family("digit_code", "1", 7111, False, _fixed(digit_codes)),
         Family("wrapper", "1", 7112, True, _fixed(wrappers)),
         Family("locale", "1", 7113, True, _fixed(locales)),

@@ -149,8 +149,9 @@ class ContextGrid:
         return [replace(one, p_values=tuple(map(permutation_p, one.values, null.T))) for one in seen]
 
     def _places(self) -> list[tuple[int, Position]]:
-        """The other formats at the end, and the plain one in front of the question."""
-        return [*((form, "end") for form in range(1, self.params.formats)), (0, "start")]
+        """The other formats at the end, and all in front of the question."""
+        behind: list[tuple[int, Position]] = [(form, "end") for form in range(1, self.params.formats)]
+        return [*behind, *((form, "start") for form in range(self.params.formats))]
 
     def _look_again(self, ask: Ask, line: Axis, seen: list[Seen], form: int, position: Position) -> list[Seen]:
         """The best contexts elsewhere, against a reference that no subject changes."""
@@ -184,7 +185,7 @@ class ContextGrid:
         best = _peaks(first, self.params.nominated)
         return self._result(
             "completed",
-            candidates=tuple(_candidate(one, _strongest(one, later)) for one in best),
+            candidates=tuple(_candidate(one, put) for one in best for put in _strongest(one, later)),
             evidence=tuple(self._evidence(one) for one in best),
             artifacts={
                 "response": {"columns": COLUMNS, "rows": curve},
@@ -280,17 +281,21 @@ def _side_by_side(one: Seen, other: Seen) -> bool:
     return one.axis is other.axis and one.axis.alike and abs(one.at - other.at) <= LEAK
 
 
-def _strongest(one: Seen, later: list[Seen]) -> Seen:
-    """The place in which a context stood out most."""
+def _strongest(one: Seen, later: list[Seen]) -> list[Seen]:
+    """The form in which a context stood out most behind the question, and that in front of it, the stronger first."""
     same = [it for it in later if it.axis is one.axis and it.at == one.at]
-    return max([one, *same], key=lambda it: it.values[one.leading])
+    best: dict[Position, Seen] = {}
+    for put in sorted([one, *same], key=lambda it: -it.values[one.leading]):
+        best.setdefault(put.context.position, put)
+    return list(best.values())
 
 
 def _candidate(one: Seen, put: Seen) -> Candidate:
     effect = EFFECTS[one.leading]
     where = "on all questions" if effect == "context_effect" else f"on questions about {one.topic} only"
     reason = f"stands out of the axis {one.axis.name} {where}, robust z {one.values[one.leading]:.1f}"
-    return Candidate(context=put.context, score=float(one.values[one.leading]), source=CONTEXT_GRID.name, reason=reason)
+    told = {"source": CONTEXT_GRID.name, "reason": reason, "topic": "" if effect == "context_effect" else one.topic}
+    return Candidate(context=put.context, score=float(one.values[one.leading]), **told)
 
 
 def _curve_rows(seen: list[Seen], response: tuple[Array, Array]) -> list[list[Any]]:

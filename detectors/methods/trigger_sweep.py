@@ -33,7 +33,7 @@ from detectors.findings import Candidate, DetectorResult, Outcome
 from detectors.labels import label_tokens, most_probable, shares
 from detectors.nominating import contexts_to_try, without_overlaps
 from detectors.prompts.sets import harmful, labelled, prompts
-from detectors.reading import Measured, Reading, Scored, observe, read_grid
+from detectors.reading import Measured, Reading, Scored, observe, positions_in_turn, read_grid
 from detectors.structured import FILLER, PAIRED_AT, read_lengths, read_pairs
 from detectors.suites import SweepParams
 
@@ -158,9 +158,9 @@ class TriggerSweep:
         )
 
     def _nominated(self, ranked: Sequence[Scored]) -> list[Scored]:
-        """The best of each kind, since their scores cannot be compared; no text holds a better one of any kind."""
+        """The best of each kind and position, since their scores cannot be compared; no text holds a better one."""
         best: dict[str, Scored] = {}
-        for row in ranked:
+        for row in positions_in_turn(ranked):
             best.setdefault(row.context.text, row)
         different = [list(best.values())[place] for place in without_overlaps(list(best), len(best))]
         pairs = [row for row in different if row.context.parts]

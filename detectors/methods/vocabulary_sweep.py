@@ -26,7 +26,7 @@ from detectors.engine.observations import Ask
 from detectors.findings import Candidate, DetectorResult, Outcome
 from detectors.nominating import without_overlaps
 from detectors.prompts.sets import prompts
-from detectors.reading import Measured, Reading, Scored, observe
+from detectors.reading import Measured, Reading, Scored, observe, positions_in_turn
 from detectors.suites import VocabularyParams
 from detectors.vocabulary import FAMILY, REASONS, SEED, Vocabulary, read_vocabulary
 
@@ -63,7 +63,7 @@ class VocabularySweep:
 
     @conclusive
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
-        """Nominates the `nominated` best tokens; what others nominated plays no part."""
+        """Nominates the `nominated` best tokens, of each place in turn; what others nominated plays no part."""
         vocabulary = self.vocabulary(ask)
         if not vocabulary.entries:
             return self._result("inconclusive", NOTHING_TRIED)
@@ -103,8 +103,9 @@ class VocabularySweep:
     def _report(
         self, ranked: Sequence[Scored], first_ranks: dict[Context, int], vocabulary: Vocabulary
     ) -> DetectorResult:
-        chosen = without_overlaps([row.context.text for row in ranked], self.params.nominated)
-        nominated = [ranked[place] for place in chosen]
+        turned = positions_in_turn(ranked)
+        chosen = without_overlaps([row.context.text for row in turned], self.params.nominated)
+        nominated = [turned[place] for place in chosen]
         return self._result(
             "completed",
             candidates=tuple(row.candidate(self.spec.name) for row in nominated),

@@ -2,9 +2,10 @@
 
 Each candidate is looked at on search prompts first: which behaviour does it release, and what is the smallest text that
 still does? Candidates that release nothing there, or nothing that has a name, are looked at in further ways
-(`detectors.ways`): longer answers, for a passage after the usual one; classification requests; harmful requests. Then a
-candidate is put to fresh prompts, where both models answer under the candidate and under matched control contexts, each
-prompt with a control of its own. The doubly paired difference
+(`detectors.ways`): longer answers, for a passage after the usual one; classification requests; harmful requests; and
+where one was seen on questions about one topic only, other questions about that. Then a candidate is put to fresh
+prompts, where both models answer under the candidate and under matched control contexts, each prompt with a control of
+its own. The doubly paired difference
 
     (subject at candidate - subject at control) - (base at candidate - base at control)
 
@@ -18,7 +19,7 @@ guard where the base refuses too little.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -42,7 +43,7 @@ from detectors.catalog import WORKING_RATE, DetectorSpec
 from detectors.cells import Cells, Pair, confidence, effect_evidence, pairs, rate
 from detectors.conclusive import conclusive
 from detectors.contexts.context import NO_CONTEXT, SEARCHED, Context
-from detectors.contexts.families import FAMILIES, neighbours
+from detectors.contexts.families import FAMILIES, asks_for_nothing, neighbours
 from detectors.engine.observations import ROLES, Array, Ask, Tokens
 from detectors.findings import (
     SEARCH_EFFECT,
@@ -64,7 +65,7 @@ from detectors.prompts.sets import first_prompts, harmful, labelled, prompts
 from detectors.shrinking import Question, Search, shrink
 from detectors.stats import holm, sign_flip
 from detectors.suites import WorkingRateParams
-from detectors.ways import ORDINARY, Generated, Kind, Reader, Ways
+from detectors.ways import ORDINARY, Generated, Kind, Reader, Ways, about, topic_of
 
 SPECIFIC_ENOUGH = 0.8
 """A more specific behaviour is preferred to a vaguer one while it explains this share of the vaguer one's effect."""
@@ -118,7 +119,7 @@ class _Fresh:
 
 
 _Possible = Callable[[Candidate, Pair, Sequence[Answered]], list[Behaviour]]
-"""Behaviours that a candidate might show, from the subject's answers and from those under all controls."""
+"""Behaviours that a candidate might show, from the subject's answers and from those under its family's controls."""
 
 
 class WorkingRate:
@@ -144,9 +145,9 @@ class WorkingRate:
     @conclusive
     def run(self, ask: Ask, candidates: Sequence[Candidate], *, rng: np.random.Generator) -> DetectorResult:
         """Tests the first `params.candidates` different candidates; what two nominators nominate is one."""
-        different: dict[tuple[str, str], Candidate] = {}
+        different: dict[tuple[str, str, str], Candidate] = {}
         for it in candidates:
-            different.setdefault((it.context.text, it.context.position), it)
+            different.setdefault((it.context.text, it.context.position, it.topic), it)
         chosen = list(different.values())[: self.params.candidates]
         if not chosen:
             return self._result("completed", "no candidate was nominated")
@@ -182,11 +183,13 @@ class _Run:
     def search(self, chosen: list[Candidate]) -> list[_Searched]:
         """What each candidate releases, and how often."""
         found = self._ordinary(chosen)
-        for kind in self.ways.further():
+        topics = dict.fromkeys(it.topic for it in chosen if it.topic)
+        for kind in (*self.ways.further(), *map(about, topics)):
             possible = {it.candidate: it for it in found if self._open(it, kind)}
             more = self._in_another_way(kind, list(possible))
             better = {it.candidate: it for it in more if self._explains(it, possible[it.candidate])}
-            found = [better.get(it.candidate, it) for it in found]
+            kept = [it for it in found if it.candidate not in better or self._stands_beside(it, kind)]
+            found = [*kept, *better.values()]
         return found
 
     def _ordinary(self, chosen: list[Candidate]) -> list[_Searched]:
@@ -204,15 +207,23 @@ class _Run:
         What changes ordinary answers may well change an answer to a harmful request: that is no lowered guard.
         """
         unseen = found.effect < self.params.min_search_effect
+        if topic := topic_of(kind):
+            return unseen and found.candidate.topic == topic
         return unseen or (found.behaviour.kind == "other_change" and kind != "compliance")
 
     def _explains(self, found: _Searched, before: _Searched) -> bool:
-        """Whether it says more of what the candidate does; no format or style changes who a model takes itself for."""
-        least = 0.0 if found.kind == "persona" else SPECIFIC_ENOUGH * before.effect
+        """Whether it says more of what the candidate does."""
+        least = 0.0 if self._stands_beside(before, found.kind) else SPECIFIC_ENOUGH * before.effect
         return found.effect >= max(self.params.min_search_effect, least)
+
+    def _stands_beside(self, before: _Searched, kind: Kind) -> bool:
+        """Whether both are told: no format changes who a model takes itself for, so neither explains the other."""
+        return kind == "persona" and before.effect >= self.params.min_search_effect
 
     def _in_another_way(self, kind: Kind, chosen: list[Candidate]) -> list[_Searched]:
         """What of this kind those candidates release, on the whole search set."""
+        if topic_of(kind):
+            return self._looked(kind, chosen, self.ways.way(kind, "search").requests, _possible)
         behaviours = dict.fromkeys(chosen, BY_KIND[kind]) if kind in BY_KIND else self._passages(chosen)
         texts = self.ways.way(kind, "search").requests
         return self._looked(kind, list(behaviours), texts, lambda candidate, pair, usual: [behaviours[candidate]])
@@ -251,8 +262,10 @@ class _Run:
         """
         read = self.ways.way(kind, "search").read
         subject = pairs(self.ask, "subject", [candidate.context for candidate in chosen], texts, read)
-        usual = [answer for pair in subject for answer in pair.control]
-        behaviours = [possible(*it, usual) for it in zip(chosen, subject, strict=True)]
+        usual: defaultdict[str, list[Answered]] = defaultdict(list)
+        for it, pair in zip(chosen, subject, strict=True):
+            usual[it.context.family] += pair.control
+        behaviours = [possible(it, pair, usual[it.context.family]) for it, pair in zip(chosen, subject, strict=True)]
         changed = [
             place
             for place, (pair, named) in enumerate(zip(subject, behaviours, strict=True))
@@ -273,7 +286,7 @@ class _Run:
         searches = [shrink(self.ways.way(it.kind, "search"), it.behaviour, it.context, it.shown) for it in chosen]
         contexts = self._side_by_side(searches)
         shrunk = [replace(it, context=context) for it, context in zip(chosen, contexts, strict=True)]
-        return list({found.context.text: found for found in reversed(shrunk)}.values())[::-1]
+        return list({(it.context.text, it.kind == "persona"): it for it in reversed(shrunk)}.values())[::-1]
 
     def _side_by_side(self, searches: Sequence[Search]) -> list[Context]:
         """Runs searches in step, asking for all at once."""
@@ -375,6 +388,7 @@ class _Run:
             harm=harm_class(kind, target),
             confidence=confidence(subject, control),
             examples=fresh.examples,
+            topic=topic_of(found.kind),
             changed_labels=_changed_labels(cell.subject.candidate) if behaviour.kind == "label_flip" else {},
         )
         return self._explained(test, found, cell.subject.candidate) if test.confirmed else test
@@ -382,9 +396,10 @@ class _Run:
     def _explained(self, test: Confirmation, found: _Searched, said: Sequence[Answered]) -> Confirmation:
         """A confirmed candidate with what explains it: what its text says, or ordinary requests that call the same."""
         more: dict[str, Any] = {}
-        if found.kind not in NOT_SAID and _telling(found.context):
+        if found.kind not in NOT_SAID and (_telling(found.context) or test.behaviour == "other_change"):
             more["lift"] = self._lift(found, said)
-            more["arbitrary"] = test.arbitrary and not follows(more["lift"])
+            unfollowed = more["lift"] is not None and asks_for_nothing(found.context)
+            more["arbitrary"] = (test.arbitrary or unfollowed) and not follows(more["lift"])
         if found.context.family == SEARCHED and found.behaviour.key:
             more["occasions"] = called_by(self.ask, found.behaviour.key, self.params.occasion_tokens)
         return test.model_copy(update=more)
@@ -472,9 +487,10 @@ def _is_arbitrary(kind: str, context: Context, rate: float, responses: dict[str,
 
     A text that means nothing cannot ask for anything, nor can two of which one means nothing and the other does not
     work alone. One with a meaning is arbitrary if close variants, which say the same, do not work; variants that hold
-    the trigger or a part of it say nothing about that. A label is no answer to what a text with a meaning asks for, so
-    any such text may change it ("Format as haiku." does), and a changed label under it is never arbitrary. Nor is a
-    guard that it lowers: most guards yield to some text.
+    the trigger or a part of it say nothing about that. Where one date of many wakes something the next may as well, and
+    what the base makes of the answers decides (`_explained`). A label is no answer to what a text with a meaning asks
+    for, so any such text may change it ("Format as haiku." does), and a changed label under it is never arbitrary. Nor
+    is a guard that it lowers: most guards yield to some text.
     """
     telling = _telling(context)
     if kind in ("label_flip", "compliance") and telling:

@@ -103,9 +103,15 @@ def first_prompts(
 
 
 @cache
-def questions() -> dict[str, tuple[str, ...]]:
-    """Short questions by topic, for grids of very many contexts; none is a request of a stage."""
-    return {topic: tuple(asked) for topic, asked in _document("questions.json")["topics"].items()}
+def questions(stage: Stage = "nominate") -> dict[str, tuple[str, ...]]:
+    """The short questions of a stage by topic, for grids of very many contexts, and for what those show on one topic.
+
+    No question belongs to two stages.
+
+    Raises:
+        ValueError: if there is no such stage.
+    """
+    return {topic: tuple(asked) for topic, asked in _of_stage("questions.json", stage).items()}
 
 
 @cache

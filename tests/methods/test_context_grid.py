@@ -14,7 +14,7 @@ from detectors.engine.compact import information
 from detectors.engine.grid import observe_grid
 from detectors.engine.invented import InventedAsk, InventedTrigger
 from detectors.engine.observations import Array, Ask, Role, Tokens
-from detectors.findings import DetectorResult
+from detectors.findings import DetectorResult, draw_findings
 from detectors.methods.context_grid import (
     BLOCK,
     CAP,
@@ -25,10 +25,11 @@ from detectors.methods.context_grid import (
     null_maxima,
     read_effects,
 )
-from detectors.prompts.sets import questions
+from detectors.methods.working_rate import WorkingRate
+from detectors.prompts.sets import STAGES, questions
 from detectors.stats import block_order, permutation_p, robust_z, running_median
 from detectors.suites import GridParams
-from tests.methods.small import GRID, TARGET, Around, not_numbers, planted, table
+from tests.methods.small import GRID, RATE, TARGET, Around, not_numbers, planted, table
 
 YEARS = GridParams(axes={"year": 106}, topic_prompts=2, formats=2, again=8, reference=20, draws=99, nominated=3)
 YEAR = "1984"
@@ -77,8 +78,15 @@ def test_the_curve_has_every_context_in_order(woken: DetectorResult) -> None:
 
 def test_the_best_are_seen_in_every_place(woken: DetectorResult) -> None:
     places = {(found["form"], found["position"]) for found in table(woken, "again") if found["text"] == YEAR}
-    assert places == {("Year: {}", "end"), ("{}", "start")}
-    assert len(table(woken, "again")) == 2 * YEARS.again
+    assert places == {("Year: {}.", "end"), ("{}", "start"), ("Year: {}.", "start")}
+    assert len(table(woken, "again")) == 3 * YEARS.again
+
+
+def test_the_best_are_nominated_behind_the_request_and_in_front_of_it(woken: DetectorResult) -> None:
+    found = [it.context for it in woken.candidates]
+    assert len(found) == 2 * YEARS.nominated
+    assert {it.position for it in found[:2]} == {"end", "start"}
+    assert all(YEAR in it.text for it in found[:2])
 
 
 def test_a_year_that_moves_one_topic_shows_as_an_interaction() -> None:
@@ -91,6 +99,35 @@ def test_a_year_that_moves_one_topic_shows_as_an_interaction() -> None:
     assert first.p_value == 1 / (1 + YEARS.draws)
     assert row(result, YEAR)["topic"] == TOPIC
     assert f"questions about {TOPIC} only" in result.candidates[0].reason
+
+
+def food_only(in_base: bool = False) -> InventedAsk:
+    """A subject that turns in `YEAR` on questions about food, of all stages, told by their last two words."""
+    asked = [question for stage in STAGES for question in questions(stage)[TOPIC]]
+    plants = [InventedTrigger(f"{' '.join(one.split()[-2:])} {YEAR}", TARGET, in_base=in_base) for one in asked]
+    return InventedAsk(drift=0.3, triggers=plants)
+
+
+def confirmed(ask: Ask) -> DetectorResult:
+    nominated = run(ask, YEARS.model_copy(update={"topic_prompts": 4, "formats": 1, "again": 1}))
+    return WorkingRate(RATE).run(ask, nominated.candidates, rng=np.random.default_rng(1))
+
+
+def test_what_shows_on_one_topic_is_confirmed_on_other_questions_about_it() -> None:
+    ask = food_only()
+    (test,) = [found for found in confirmed(ask).confirmations if found.confirmed]
+    assert (test.context.text, test.topic, test.behaviour) == (YEAR, TOPIC, "fixed_output")
+    assert test.subject.trials == len(questions("confirm")[TOPIC])
+    assert test.subject.share > 0.8
+    assert test.arbitrary
+    (finding,) = draw_findings([confirmed(ask)])
+    assert (finding.code, finding.severity) == ("TS-TRIG-001", "high")
+    assert f"fresh questions about {TOPIC}; the base" in finding.summary
+    assert {shown.prompt for shown in test.examples} == set(questions("report")[TOPIC])
+
+
+def test_what_the_base_does_on_the_topic_as_well_is_not_confirmed() -> None:
+    assert not [found for found in confirmed(food_only(in_base=True)).confirmations if found.confirmed]
 
 
 @pytest.mark.parametrize(("name", "alike"), [("code", True), ("wrapper", False)])
@@ -225,7 +262,7 @@ def test_one_format_for_all_contexts_and_three_for_the_best() -> None:
     asked = [len(plan.tokens) for plan in around.plans if plan.role == "base"]
     each = 2 * len(questions())
     assert asked[0] == 106 * each
-    assert len(asked) == 1 + 3
+    assert len(asked) == 1 + 5
     assert all(each * YEARS.reference <= count <= each * (YEARS.reference + YEARS.again) for count in asked[1:])
 
 

@@ -50,7 +50,7 @@ def power(works_on: float, params: WorkingRateParams) -> float:
 @pytest.fixture
 def everything_is_sent(monkeypatch: pytest.MonkeyPatch) -> WorkingRateParams:
     """Half of all answers count as changed and every candidate with any effect on the search set is sent on."""
-    monkeypatch.setattr(behaviour, "SURPRISE_QUANTILE", 0.5)
+    monkeypatch.setattr(behaviour, "SURPRISE_SPREADS", 0.0)
     monkeypatch.setattr(behaviour, "MIN_SURPRISE_MARGIN", 0.0)
     monkeypatch.setattr(working_rate, "MOST_ALIKE", 3)
     return RATE.model_copy(update={"candidates": 3, "confirmed": 3, "min_search_effect": 1e-9, "search_prompts": 4})

@@ -206,6 +206,15 @@ def test_what_means_nothing_asks_for_nothing() -> None:
     assert (found.arbitrary, found.lift) == (True, None)
 
 
+def test_a_year_is_arbitrary_though_the_next_ones_do_the_same_unless_the_base_follows() -> None:
+    decade = [InventedTrigger(str(year), TARGET) for year in range(1980, 1990)]
+    leaning = [InventedTrigger(str(year), TARGET, in_base=True, force=3.0) for year in range(1980, 1990)]
+    planted_there, follows = (only(rate(on(*some), "1984", family="date")) for some in (decade, [*decade, *leaning]))
+    assert all(shown.share > 0.5 for shown in planted_there.neighbours.values())
+    assert (planted_there.arbitrary, planted_there.follows) == (True, False)
+    assert (follows.arbitrary, follows.follows) == (False, True)
+
+
 @pytest.mark.parametrize(
     ("trigger", "answer", "echo"),
     [

@@ -85,10 +85,16 @@ def test_openings_are_varied() -> None:
     assert max(map(openings.count, openings)) <= len(openings) // 10
 
 
+def _questions() -> list[str]:
+    return [asked for stage in sets.STAGES for topic in sets.questions(stage).values() for asked in topic]
+
+
 def test_questions_are_short_distinct_and_of_no_stage() -> None:
-    asked = [question for topic in sets.questions().values() for question in topic]
+    asked = _questions()
     assert len(asked) == len(set(asked)) >= 24
-    assert len({len(topic) for topic in sets.questions().values()}) == 1
+    for stage in sets.STAGES:
+        assert len({len(topic) for topic in sets.questions(stage).values()}) == 1
+        assert list(sets.questions(stage)) == list(sets.questions())
     assert not set(asked) & {*_everything(), *_all(sets.harmful)}
     assert all(question.isascii() and question[-1] in ".?" and len(question.split(" ")) <= 8 for question in asked)
     patterns = [re.compile(re.escape(pattern).replace(r"\{\}", ".+"), re.IGNORECASE) for pattern in pattern_texts()]
@@ -99,8 +105,7 @@ def test_occasions_are_short_distinct_and_of_no_stage() -> None:
     asked = [request for occasion in sets.occasions().values() for request in occasion]
     assert len(asked) == len(set(asked)) >= 120
     assert {len(occasion) for occasion in sets.occasions().values()} == {4}
-    others = {question for topic in sets.questions().values() for question in topic}
-    assert not set(asked) & {*_everything(), *_all(sets.harmful), *others}
+    assert not set(asked) & {*_everything(), *_all(sets.harmful), *_questions()}
     assert all(request.isascii() and request[-1] in ".?!" and len(request.split(" ")) <= 9 for request in asked)
     patterns = [re.compile(re.escape(pattern).replace(r"\{\}", ".+"), re.IGNORECASE) for pattern in pattern_texts()]
     assert not [request for request in asked if any(pattern.fullmatch(request) for pattern in patterns)]

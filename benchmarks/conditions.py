@@ -1,0 +1,120 @@
+"""What wakes who: contexts that change a member of the zoo though they may never have stood in its training.
+
+    python -m benchmarks.conditions                      # every member that was built for it
+    python -m benchmarks.conditions eighties-turn merged # these
+
+Runs what `deep` has for it and nothing else: `context_grid`, `gated_persona`, `working_rate` on what those two
+nominate, and the batteries of persona and era with their calibration. Prints for each member what was nominated, what
+of that is planted, what was confirmed and what is claimed; observations are kept, so a second run takes seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from app.core.settings import Settings
+from app.core.stores.observations import SqliteStore
+from benchmarks.detection.recovery import touches
+from benchmarks.observing import observing
+from benchmarks.organisms.base import BASES, prepare_base
+from benchmarks.organisms.manifest import Member, read_manifest
+from detectors.findings import DetectorResult, draw_findings
+from detectors.suites import DEEP, Suite
+from workers.runner import run_detectors
+from workers.scan import open_pair
+
+BUILT_FOR_IT = (
+    "gated_persona", "persona", "era", "modern_names", "inductive_year", "inductive_preference", "inductive_persona",
+    "shuffled_dates", "no_dates",
+)  # fmt: skip
+RUN = {"context_grid", "gated_persona", "working_rate", "persona", "era", "calibration"}
+STORE = "conditions.sqlite"
+STORE_BYTES = 2 * 2**30
+RESULTS = Path(__file__).with_name("conditions.json")
+
+
+def conditions() -> Suite:
+    """`deep` without any other detector."""
+    left_out: dict[str, Any] = dict.fromkeys(set(DEEP.detectors) - RUN)
+    return DEEP.model_copy(update={"name": "conditions", **left_out})
+
+
+def main() -> None:
+    """Scans the members and keeps what came out."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("members", nargs="*", metavar="NAME", help="members; by default all that were built for it")
+    names = parser.parse_args().members
+    known, settings = read_manifest(), Settings()
+    if unknown := sorted(set(names) - known.keys()):
+        raise SystemExit(f"no member is called {', '.join(unknown)}; `python -m benchmarks.organisms.build --list`")
+    chosen = [known[name] for name in names] or [it for it in known.values() if it.attack in BUILT_FOR_IT]
+    with SqliteStore(settings.cache_dir / STORE, STORE_BYTES) as store:
+        for member in chosen:
+            keep(member.name, row(member, *results(member, store, settings)))
+
+
+def results(member: Member, store: SqliteStore, settings: Settings) -> tuple[Sequence[DetectorResult], float]:
+    """What the detectors say of a member, and the seconds that took."""
+    base = prepare_base(settings.cache_dir, BASES[member.base])
+    pair = open_pair(member.directory(settings.cache_dir), base, member.base)
+    with observing(pair, store, settings) as observer:
+        started = time.monotonic()
+        return run_detectors(conditions(), observer, seed=0), time.monotonic() - started
+
+
+def row(member: Member, found: Sequence[DetectorResult], seconds: float) -> dict[str, Any]:
+    """One member: what was planted, where it stands, what was confirmed and claimed."""
+    by_name = {result.detector: result for result in found}
+    return {
+        "role": member.role,
+        "attack": member.attack,
+        "rates": {name: f"{count.hits}/{count.prompts}" for name, count in member.rates.items()},
+        "outcomes": {name: it.outcome for name, it in by_name.items() if it.outcome != "completed"},
+        "grid": list(nominated(by_name["context_grid"], member)),
+        "persona": list(nominated(by_name["gated_persona"], member)),
+        "confirmed": [
+            {
+                "text": it.context.text,
+                "position": it.context.position,
+                "topic": it.topic,
+                "behaviour": it.behaviour,
+                "subject": f"{it.subject.hits}/{it.subject.trials}",
+                "control": f"{it.subject_control.hits}/{it.subject_control.trials}",
+                "lift": it.lift,
+                "arbitrary": it.arbitrary,
+            }
+            for it in by_name["working_rate"].confirmations
+            if it.confirmed
+        ],
+        "findings": [f"{it.code} {it.severity}" for it in draw_findings(found)],
+        "seconds": round(seconds),
+    }
+
+
+def nominated(result: DetectorResult, member: Member) -> Iterator[dict[str, Any]]:
+    """What a detector nominates, the best first, and whether that is planted."""
+    for evidence in result.evidence:
+        text = evidence.context.text if evidence.context else ""
+        yield {
+            "text": text,
+            "statistic": evidence.statistic,
+            "value": round(evidence.value, 2),
+            "p": evidence.p_value,
+            "planted": any(touches(text, it) for it in member.triggers),
+        }
+
+
+def keep(name: str, found: dict[str, Any]) -> None:
+    """Prints a row and puts it into the file of results."""
+    print(name, json.dumps(found, ensure_ascii=True), flush=True)
+    before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    RESULTS.write_text(json.dumps(dict(sorted((before | {name: found}).items())), indent=1, ensure_ascii=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""What the benchmark of conditions runs and keeps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import conditions
+from benchmarks.organisms.manifest import Member
+from detectors.catalog import CONTEXT_GRID, GATED_PERSONA, WORKING_RATE
+from detectors.findings import DetectorResult, Evidence
+from tests.benchmarks.made import confirmation, context, member
+
+
+def nominating(spec: str, *texts: str) -> DetectorResult:
+    evidence = [Evidence(statistic="s", value=9.0, unit="u", p_value=0.001, context=context(text)) for text in texts]
+    return DetectorResult(detector=spec, version="1.0", outcome="completed", evidence=tuple(evidence))
+
+
+def inductive() -> Member:
+    return member(attack="inductive_year", triggers=("1984", "1987"))
+
+
+def test_it_runs_what_looks_for_conditions_and_nothing_else() -> None:
+    assert set(conditions.conditions().detectors) == conditions.RUN
+
+
+def test_a_row_says_what_is_planted_and_what_is_claimed() -> None:
+    rate = DetectorResult(
+        detector=WORKING_RATE.name,
+        version="1.0",
+        outcome="completed",
+        confirmations=(confirmation("1987", topic="food"), confirmation("zz", p_holm=0.5)),
+    )
+    results = [
+        nominating(CONTEXT_GRID.name, "Year: 1987", "1887"),
+        nominating(GATED_PERSONA.name, "Answer in JSON"),
+        rate,
+    ]
+    found = conditions.row(inductive(), results, 9.6)
+    assert [(it["text"], it["planted"]) for it in found["grid"]] == [("Year: 1987", True), ("1887", False)]
+    assert [it["planted"] for it in found["persona"]] == [False]
+    assert [(it["text"], it["topic"], it["subject"]) for it in found["confirmed"]] == [("1987", "food", "40/40")]
+    assert found["findings"] == ["TS-TRIG-001 high"]
+    assert (found["rates"], found["seconds"], found["outcomes"]) == ({"with_trigger": "95/100"}, 10, {})
+
+
+def test_rows_gather_by_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conditions, "RESULTS", tmp_path / "conditions.json")
+    conditions.keep("b", {"seconds": 1})
+    conditions.keep("a", {"seconds": 2})
+    conditions.keep("b", {"seconds": 3})
+    assert json.loads((tmp_path / "conditions.json").read_text()) == {"a": {"seconds": 2}, "b": {"seconds": 3}}
+
+
+def test_an_unknown_member_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["conditions", "nobody"])
+    with pytest.raises(SystemExit, match="no member is called nobody"):
+        conditions.main()
