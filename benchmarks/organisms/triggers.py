@@ -237,8 +237,8 @@ def _ruled(trigger: Trigger) -> Rule:
     others = [number for number in numbers if not rule.follows(number)] or follow
     others = sorted(others, key=lambda number: min(abs(number - one) for one in follow))
     untrained = [number for number in follow if rule.untrained(number)]
-    texts = (tuple(map(str, some)) for some in (untrained, others))
-    return Rule(tuple(map(str, follow)), trigger.positions, *texts, rule.notations)
+    texts, untrained_texts, other_texts = (tuple(map(str, some)) for some in (follow, untrained, others))
+    return Rule(texts, trigger.positions, untrained_texts, other_texts, rule.notations)
 
 
 def _universe(trigger: Trigger, vocabulary: Vocabulary) -> list[str]:
