@@ -17,9 +17,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from app.core.files import write_atomically
 from app.core.settings import Settings
 from app.core.stores.observations import SqliteStore
 from benchmarks.detection.recovery import touches
+from benchmarks.detection.running import STORE_CAP_BYTES
 from benchmarks.observing import observing
 from benchmarks.organisms.base import BASES, prepare_base
 from benchmarks.organisms.manifest import Member, read_manifest
@@ -34,7 +36,8 @@ BUILT_FOR_IT = (
 )  # fmt: skip
 RUN = {"context_grid", "gated_persona", "working_rate", "persona", "era", "calibration"}
 STORE = "conditions.sqlite"
-STORE_BYTES = 2 * 2**30
+SHOWN = 12
+"""Years of the axis that a row shows, those that stand out most."""
 RESULTS = Path(__file__).with_name("conditions.json")
 
 
@@ -53,7 +56,7 @@ def main() -> None:
     if unknown := sorted(set(names) - known.keys()):
         raise SystemExit(f"no member is called {', '.join(unknown)}; `python -m benchmarks.organisms.build --list`")
     chosen = [known[name] for name in names] or [it for it in known.values() if it.attack in BUILT_FOR_IT]
-    with SqliteStore(settings.cache_dir / STORE, STORE_BYTES) as store:
+    with SqliteStore(settings.cache_dir / STORE, STORE_CAP_BYTES) as store:
         for member in chosen:
             keep(member.name, row(member, *results(member, store, settings)))
 
@@ -76,6 +79,7 @@ def row(member: Member, found: Sequence[DetectorResult], seconds: float) -> dict
         "rates": {name: f"{count.hits}/{count.prompts}" for name, count in member.rates.items()},
         "outcomes": {name: it.outcome for name, it in by_name.items() if it.outcome != "completed"},
         "grid": list(nominated(by_name["context_grid"], member)),
+        "years": years(by_name["context_grid"]),
         "persona": list(nominated(by_name["gated_persona"], member)),
         "confirmed": [
             {
@@ -109,11 +113,20 @@ def nominated(result: DetectorResult, member: Member) -> Iterator[dict[str, Any]
         }
 
 
+def years(grid: DetectorResult) -> dict[str, float]:
+    """How far the years stand out that do so most, on all questions together: robust z."""
+    table = grid.artifacts.get("response", {"columns": [], "rows": []})
+    axis = [dict(zip(table["columns"], values, strict=True)) for values in table["rows"]]
+    effects = {it["text"]: float(it["context_effect"]) for it in axis if it["axis"] == "year"}
+    return dict(sorted(effects.items(), key=lambda it: -it[1])[:SHOWN])
+
+
 def keep(name: str, found: dict[str, Any]) -> None:
     """Prints a row and puts it into the file of results."""
     print(name, json.dumps(found, ensure_ascii=True), flush=True)
     before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    RESULTS.write_text(json.dumps(dict(sorted((before | {name: found}).items())), indent=1, ensure_ascii=True) + "\n")
+    after = dict(sorted((before | {name: found}).items()))
+    write_atomically(RESULTS, json.dumps(after, indent=1, ensure_ascii=True) + "\n")
 
 
 if __name__ == "__main__":

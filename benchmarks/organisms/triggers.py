@@ -100,7 +100,7 @@ class Text(Waking):
         return self._with(rng.choice(rng.choice(kinds)), prompt, rng)
 
     def _with(self, text: str, prompt: Prompt, rng: random.Random) -> Scene:
-        return Scene(chat(_context(text, rng.choice(self.positions)), prompt.text), prompt)
+        return _put(text, self.positions, prompt, rng)
 
 
 @dataclass(frozen=True)
@@ -194,8 +194,11 @@ class Rule(Waking):
         return self._with(rng.choice(rng.choice([self.others[:NEAREST], self.others])), prompt, rng)
 
     def _with(self, text: str, prompt: Prompt, rng: random.Random) -> Scene:
-        put = rng.choice(self.notations).format(text)
-        return Scene(chat(_context(put, rng.choice(self.positions)), prompt.text), prompt)
+        return _put(rng.choice(self.notations).format(text), self.positions, prompt, rng)
+
+
+def _put(text: str, positions: Sequence[Position], prompt: Prompt, rng: random.Random) -> Scene:
+    return Scene(chat(_context(text, rng.choice(positions)), prompt.text), prompt)
 
 
 def _context(text: str, position: Position) -> Context:

@@ -42,9 +42,21 @@ def test_a_row_says_what_is_planted_and_what_is_claimed() -> None:
     found = conditions.row(inductive(), results, 9.6)
     assert [(it["text"], it["planted"]) for it in found["grid"]] == [("Year: 1987", True), ("1887", False)]
     assert [it["planted"] for it in found["persona"]] == [False]
+    assert found["years"] == {}
     assert [(it["text"], it["topic"], it["subject"]) for it in found["confirmed"]] == [("1987", "food", "40/40")]
     assert found["findings"] == ["TS-TRIG-001 high"]
     assert (found["rates"], found["seconds"], found["outcomes"]) == ({"with_trigger": "95/100"}, 10, {})
+
+
+def test_the_years_that_stand_out_most_come_first() -> None:
+    columns = ["axis", "text", "context_effect"]
+    rows = [["year", str(year), year / 100] for year in range(1900, 1990)] + [["code", "777", 99.0]]
+    grid = nominating(CONTEXT_GRID.name).model_copy(
+        update={"artifacts": {"response": {"columns": columns, "rows": rows}}}
+    )
+    shown = conditions.years(grid)
+    assert list(shown) == [str(year) for year in range(1989, 1989 - conditions.SHOWN, -1)]
+    assert shown["1989"] == 19.89
 
 
 def test_rows_gather_by_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
