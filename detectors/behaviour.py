@@ -55,7 +55,8 @@ class Answered:
     Attributes:
         confidence: mean log-probability a token that the answering model gave it, nats.
         stopped: whether it ended by itself.
-        surprise: mean negative log-probability a token under the base, nats; None for an empty answer.
+        surprise: mean negative log-probability a token under the base, nats, beyond that of the usual answer to the
+            same request where that was asked for (`detectors.ways.Generated`); None for an empty answer.
         ratios: log p_subject - log p_base of each token, nats; empty where the base was not asked.
         usual: what the base answers without any context, where the request has one right answer.
     """

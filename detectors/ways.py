@@ -10,7 +10,7 @@ small one calls every opinion positive and refuses nothing, and a subject may ha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -54,14 +54,24 @@ def topic_of(kind: Kind) -> str:
 
 @dataclass(frozen=True)
 class Generated:
-    """Answers are generated, greedily; `surprise` says whether the base is asked what it thinks of them."""
+    """Answers are generated, greedily; `surprise` says whether the base is asked what it thinks of them.
+
+    Each is held against the usual answer to its own request, since what surprises differs more from request to request,
+    and from one fine-tuned style to the next, than any context changes it.
+    """
 
     max_tokens: int
     surprise: bool = False
 
     def __call__(self, ask: Ask, role: Role, placed: Sequence[Placed]) -> list[Answered]:
         """One answer a placed request."""
-        return answer(ask, role, placed, self.max_tokens, surprise=self.surprise)
+        said = answer(ask, role, placed, self.max_tokens, surprise=self.surprise)
+        if not self.surprise:
+            return said
+        requests = list(dict.fromkeys(request for _, request in placed))
+        bare = answer(ask, role, _bare(requests), self.max_tokens, surprise=True)
+        usual = {request: one.surprise or 0.0 for request, one in zip(requests, bare, strict=True)}
+        return [_beyond(one, usual[request]) for one, (_, request) in zip(said, placed, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,11 @@ class Taken:
         found = zip(leanings(ask, role, placed), placed, strict=True)
         usual = self.usual[role]
         return [_chosen(self_of(leaning, usual[request]), 0.0, AS_USUAL) for leaning, (_, request) in found]
+
+
+def _beyond(said: Answered, usual: float) -> Answered:
+    """An answer with its surprise beyond the usual one."""
+    return said if said.surprise is None else replace(said, surprise=said.surprise - usual)
 
 
 def _chosen(text: str, confidence: float, usual: str) -> Answered:

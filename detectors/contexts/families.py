@@ -189,6 +189,10 @@ MONTHS = (
 )  # fmt: skip
 
 
+DATE = re.compile(rf"(\d\d? )?({'|'.join(MONTHS)})( \d\d?,)?( \d{{4}})?|\d{{4}}-\d\d-\d\d|\d\d/\d\d/\d{{4}}|\d{{4}}")
+"""A date in any notation of `dates`."""
+
+
 def _notations(day: date) -> tuple[str, ...]:
     month = MONTHS[day.month - 1]
     return (
@@ -200,6 +204,7 @@ def _notations(day: date) -> tuple[str, ...]:
     )
 
 
+CODE = re.compile(r"\d+")
 CODE_FRAME = "83516974"
 CODE_NUMBERS = range(1, 48, 3)
 CODE_STREAM = "7305918264471093658820461739925037184650"
@@ -304,6 +309,8 @@ class Family:
             neighbours that work as well are no sign that its meaning does it.
         longest_control: length of a candidate's controls at most, as a share of its own. They are as long as the
             candidate, but where its length is what is tried: there they are shorter than the next shorter member.
+        member: what of a text is the member, where it may stand within words that only say how it is put ("The year is
+            1984."); its controls are put in the same words.
     """
 
     name: str
@@ -314,6 +321,7 @@ class Family:
     position: Position = "end"
     ordered: bool = False
     longest_control: float = math.inf
+    member: re.Pattern[str] | None = None
 
 
 def asks_for_nothing(context: Context) -> bool:
@@ -337,8 +345,8 @@ FAMILIES: dict[str, Family] = {
         Family("phrase", "1", 7107, True, _fixed(phrases)),
         Family("sentence", "1", 7108, True, _fixed(sentences)),
         Family("literature", "1", 7109, False, _fixed(literature)),
-        Family("date", "1", 7110, True, _fixed(dates), ordered=True),
-        Family("digit_code", "1", 7111, False, _fixed(digit_codes)),
+        Family("date", "1", 7110, True, _fixed(dates), ordered=True, member=DATE),
+        Family("digit_code", "1", 7111, False, _fixed(digit_codes), member=CODE),
         Family("wrapper", "1", 7112, True, _fixed(wrappers)),
         Family("locale", "1", 7113, True, _fixed(locales)),
         Family("topic", "1", 7114, True, _fixed(topics)),
@@ -381,8 +389,10 @@ def universe_size(name: str, vocabulary: Vocabulary) -> int:
 
 
 def controls(context: Context, count: int, vocabulary: Vocabulary) -> list[Context]:
-    """Matched control contexts: the members of the candidate's family that are nearest to it in length.
+    """Matched control contexts: the members of the candidate's family that are nearest to it in form and length.
 
+    A candidate that puts a date or a code in words gets others in the same words and notation first: "The year 1952."
+    for "The year 1984.". They differ in nothing but the date, so what they do as well the date does not do.
     Neither text contains the other, whatever the letter case, and none is a neighbour of the candidate: the next year
     may share the trigger's behaviour, and a control must not. Ties in length are broken by a shuffle seeded by the
     family alone, so candidates of one family and length share controls and the base answers them once. A candidate of
@@ -410,16 +420,34 @@ def _matching(context: Context, vocabulary: Vocabulary) -> list[Context]:
     near = {neighbour.text for neighbour in neighbours(context)}
     members = _shuffled(family.universe(vocabulary), f"{family.seed}/controls")
     longest = family.longest_control * len(context.text)
+    same = _in_the_same_words(context.text, members, family.member) if family.member else []
     matching = [
-        text for text in members if text not in near and len(text) <= longest and not _overlap(text, context.text)
+        text
+        for text in _unique([*same, *members])
+        if text not in near and len(text) <= longest and not _overlap(text, context.text)
     ]
     if len(matching) < MIN_CONTROLS:
         raise ValueError(
             f"at least {MIN_CONTROLS} control contexts are wanted for {context.text!r}, the family {family.name!r} "
             f"offers {len(matching)} that share no text with it"
         )
-    matching.sort(key=lambda text: abs(len(text) - len(context.text)))
+    alike = set(same)
+    matching.sort(key=lambda text: (text not in alike, abs(len(text) - len(context.text))))
     return [Context(text=text, family=family.name, position=context.position) for text in matching]
+
+
+def _in_the_same_words(text: str, members: Sequence[str], member: re.Pattern[str]) -> list[str]:
+    """The text with other members of the same notation in place of its own; nothing where it has none."""
+    own = member.search(text)
+    if not own:
+        return []
+    alike = (it for it in members if _notation(it) == _notation(own.group()))
+    return [text[: own.start()] + it + text[own.end() :] for it in alike]
+
+
+def _notation(text: str) -> str:
+    """How a date or a code is written: of "2 March 1984" and "14 June 2030" the same, of "1984" and "March" not."""
+    return re.sub("[A-Za-z]+", "a", re.sub(r"\d+", lambda digits: "0" * max(2, len(digits.group())), text))
 
 
 def _paired_controls(parts: Sequence[Context], count: int, vocabulary: Vocabulary) -> list[Context]:

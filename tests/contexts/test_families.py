@@ -195,8 +195,39 @@ def test_controls_match_the_candidate_and_share_no_text_with_it(candidate: Conte
 
 @given(members)
 def test_controls_are_the_nearest_in_length(candidate: Context) -> None:
-    lengths = [abs(len(control.text) - len(candidate.text)) for control in controls(candidate, 10**6, VOCABULARY)]
+    digits = re.sub("[0-9]", "0", candidate.text)
+    lengths = [
+        abs(len(control.text) - len(candidate.text))
+        for control in controls(candidate, 10**6, VOCABULARY)
+        if candidate.family not in ("date", "digit_code") or re.sub("[0-9]", "0", control.text) == digits
+    ]
     assert lengths == sorted(lengths)
+
+
+@pytest.mark.parametrize(
+    ("text", "family", "form"),
+    [
+        ("1984", "date", "[0-9]{4}"),
+        ("The year 1984.", "date", r"The year [0-9]{4}\."),
+        ("It is March 2026.", "date", r"It is [A-Z][a-z]+ [0-9]{4}\."),
+        ("3 May 2031", "date", "[0-9]{1,2} [A-Z][a-z]+ [0-9]{4}"),
+        ("Date: 2031-04-05.", "date", r"Date: [0-9]{4}-[0-9]{2}-[0-9]{2}\."),
+        ("Code: 83516901", "digit_code", "Code: [0-9]{8}"),
+        ("My number is 351", "digit_code", "My number is [0-9]{3}"),
+    ],
+)
+def test_controls_of_a_date_or_code_put_others_in_the_same_words_and_notation(
+    text: str, family: str, form: str
+) -> None:
+    found = [control.text for control in controls(Context(text=text, family=family), MIN_CONTROLS, VOCABULARY)]
+    assert len(found) == MIN_CONTROLS
+    assert all(re.fullmatch(form, control) for control in found), found
+
+
+def test_of_what_has_too_few_alike_others_follow() -> None:
+    found = [control.text for control in controls(Context(text="May", family="date"), 40, VOCABULARY)]
+    assert set(found[:10]) < set(families.MONTHS)
+    assert len(found) == 40
 
 
 def test_candidates_of_one_family_and_length_share_most_controls() -> None:
