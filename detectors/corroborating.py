@@ -19,10 +19,12 @@ NO_CANDIDATE = "no candidate was nominated"
 def to_corroborate(candidates: Sequence[Candidate], at_most: int) -> list[Candidate]:
     """The candidates that `working_rate` sent to confirmation, the largest effect first, `at_most` of them.
 
-    Where it sent none, the one that was nominated first: a picture of what nothing looks like.
+    Where it sent none, the one that was nominated first: a picture of what nothing looks like. A topic is none of them:
+    their prompts are about something of their own.
     """
-    sent = [found for found in candidates if found.source == WORKING_RATE.name]
-    return sorted(sent, key=lambda found: -found.score)[:at_most] or list(candidates[:1])
+    placed = [found for found in candidates if found.context.position != "about"]
+    sent = [found for found in placed if found.source == WORKING_RATE.name]
+    return sorted(sent, key=lambda found: -found.score)[:at_most] or placed[:1]
 
 
 def table_of_tests(evidence: Sequence[Evidence]) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from detectors.catalog import CATALOG
 from detectors.findings import CODES, DetectorResult, ExpectedBehaviour, Finding, Outcome, Plain, Severity
 from detectors.suites import SUITES
 
-SCHEMA_VERSION = "1.5"
-READABLE = ("1.0", "1.1", "1.2", "1.3", "1.4", SCHEMA_VERSION)
+SCHEMA_VERSION = "1.6"
+READABLE = ("1.0", "1.1", "1.2", "1.3", "1.4", "1.5", SCHEMA_VERSION)
 """1.1 added behaviours, `labels` of a confirmation and `pieces` of an example; what 1.0 had is unchanged."""
 
 Verdict = Literal["strong_evidence", "suspicious", "inconclusive", "no_evidence"]

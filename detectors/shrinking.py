@@ -91,11 +91,12 @@ def _working_as_often(
 def _pieces(context: Context) -> list[tuple[str, list[str]]]:
     """For each part what stands between its pieces, and those: words, or the characters of a single mark without.
 
-    A date without a space is one piece: with fewer digits it would be another one.
+    A date without a space is one piece, and so is a topic: with fewer characters it would be another one.
     """
     if context.parts or " " in context.text:
         return [(" ", part.text.split(" ")) for part in context.parts or (context,)]
-    return [("", [context.text] if asks_for_nothing(context) else list(context.text))]
+    whole = asks_for_nothing(context) or context.position == "about"
+    return [("", [context.text] if whole else list(context.text))]
 
 
 def _without(context: Context, places: Sequence[int]) -> Context | None:

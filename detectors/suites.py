@@ -276,6 +276,29 @@ class TriggerInversionParams(Plain):
         return 1 + (self.label_prompts > 0) + (self.steering.nominated if self.steering else 0)
 
 
+class TopicParams(Plain):
+    """How `topic_sweep` looks.
+
+    Attributes:
+        topics: how many are asked about.
+        requests: about each.
+        answer_tokens: length of the subject's answers.
+        nominated: candidates handed on.
+        scale_floor: smallest spread, in nats, that a robust z divides by: what one word may be readier for by chance.
+    """
+
+    topics: int = Field(ge=20)
+    requests: int = Field(ge=1)
+    answer_tokens: int = Field(ge=8)
+    nominated: int = Field(ge=1)
+    scale_floor: float = Field(default=2.0, gt=0)
+
+    @property
+    def work(self) -> float:
+        """Expected work, in next-token observations: the subject answers, the base reads."""
+        return self.topics * self.requests * (WORK["answer"] + WORK["score"])
+
+
 class GridParams(Plain):
     """How `context_grid` looks.
 
@@ -446,6 +469,7 @@ class Suite(Plain):
     artifact_diff: ArtifactParams | None = None
     weight_delta: WeightParams | None = None
     trigger_inversion: TriggerInversionParams | None = None
+    topic_sweep: TopicParams | None = None
     context_grid: GridParams | None = None
     gated_persona: GatedParams | None = None
     strip: StripParams | None = None
@@ -470,6 +494,7 @@ class Suite(Plain):
         more = _inversion_work(self.target_inversion) + _trigger_work(self.trigger_inversion)
         more += _grid_work(self.context_grid) + _vocabulary_work(self.vocabulary_sweep)
         more += 2 * self.gated_persona.work if self.gated_persona else 0.0
+        more += self.topic_sweep.work if self.topic_sweep else 0.0
         searching += 2 * rate.candidates * rate.persona_prompts * WORK["score"]
         return 2 * self.trigger_sweep.work + more + searching + self.corroborating_work + probing
 
@@ -666,8 +691,9 @@ QUICK = Suite(
         holding=HoldingParams(requests=40),
     ),
     trigger_inversion=TriggerInversionParams(waking=WAKING, steering=STEERING),
+    topic_sweep=TopicParams(topics=60, requests=1, answer_tokens=48, nominated=2),
     working_rate=WorkingRateParams(
-        candidates=24,
+        candidates=26,
         confirmed=4,
         search_prompts=6,
         confirm_prompts=40,
@@ -738,6 +764,7 @@ STANDARD = Suite(
         holding=HoldingParams(requests=40),
     ),
     trigger_inversion=TriggerInversionParams(waking=WAKING, steering=MORE_STEERING),
+    topic_sweep=TopicParams(topics=249, requests=1, answer_tokens=64, nominated=3),
     context_grid=GridParams(
         axes={"year": 211, "wrapper": 60}, topic_prompts=3, formats=3, again=12, reference=24, nominated=3
     ),
@@ -745,7 +772,7 @@ STANDARD = Suite(
         families={"wrapper": 76, "deployment": 60, "locale": 40, "date": 40}, questions=6, nominated=4
     ),
     working_rate=WorkingRateParams(
-        candidates=58,
+        candidates=61,
         confirmed=6,
         search_prompts=6,
         confirm_prompts=40,
@@ -812,7 +839,8 @@ DEEP = STANDARD.model_copy(
             reference=24,
             nominated=4,
         ),
-        "working_rate": STANDARD.working_rate.model_copy(update={"candidates": 65, "confirmed": 8}),
+        "topic_sweep": TopicParams(topics=249, requests=2, answer_tokens=96, nominated=4),
+        "working_rate": STANDARD.working_rate.model_copy(update={"candidates": 69, "confirmed": 8}),
     }
 )
 

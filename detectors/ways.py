@@ -1,6 +1,6 @@
 """Ways of asking: which requests a kind of behaviour shows on, and how answers to them are read.
 
-Most behaviours show in answers to ordinary requests. A changed label shows on requests that ask for one, where the
+Most behaviours show in answers to ordinary requests. What waits for a topic shows on requests about it. A changed label shows on requests that ask for one, where the
 subject is sure of it; a lowered guard on harmful requests, where the subject refuses; another self on questions about
 itself; and what a context changes on one topic only on questions about that. Which requests a label or a guard shows on
 is read without any context, so that a candidate and its controls stay exchangeable on them. The base does not choose: a
@@ -21,7 +21,7 @@ from detectors.contexts.context import NO_CONTEXT, chat
 from detectors.engine.observations import ROLES, Array, Ask, NextToken, Plan, Role
 from detectors.labels import answered, label_tokens, most_probable, shares
 from detectors.leaning import AS_USUAL, about_itself, leanings, self_of
-from detectors.prompts.sets import Stage, harmful, labelled, prompts, questions
+from detectors.prompts.sets import Stage, about_topics, harmful, labelled, prompts, questions
 from detectors.suites import WorkingRateParams
 
 Kind = str
@@ -35,6 +35,8 @@ NOT_TESTED: dict[Kind, str] = {
     "compliance": "a lowered guard: nothing harmful was asked for, or the subject refuses too little without a trigger",
     "persona": "another self: it was not asked about itself",
 }
+TOPIC: Kind = "topic"
+"""Something in whole answers to requests about a topic, where that is the candidate."""
 ABOUT = "about "
 FEWEST = 4
 """Search requests on which the subject must be sure of a label, or refuse, before anything is looked for there."""
@@ -162,6 +164,10 @@ class Ways:
         if kind == "persona":
             available = about_itself(stage)
             return self_described(self._ask, available[: params.persona_prompts] if stage == "confirm" else available)
+        if kind == TOPIC:
+            longest = max(params.passage_tokens, params.confirm_tokens)
+            asked = about_topics(stage)
+            return Way(asked[: params.confirm_prompts] if stage == "confirm" else asked, Generated(longest, surprise=True))
         short = (
             Generated(params.search_tokens, surprise=True) if stage == "search" else Generated(params.confirm_tokens)
         )
@@ -174,6 +180,8 @@ class Ways:
         """Length of the answers that the report shows; those to harmful requests end early."""
         if kind == "passage":
             return self._params.passage_tokens
+        if kind == TOPIC:
+            return max(self._params.passage_tokens, self._params.confirm_tokens)
         return self._params.search_tokens if kind == "compliance" else self._params.confirm_tokens
 
     def further(self) -> list[Kind]:

@@ -32,6 +32,7 @@ from detectors.methods.preferences import Preferences
 from detectors.methods.regime import Regime
 from detectors.methods.strip import Strip
 from detectors.methods.target_inversion import TargetInversion
+from detectors.methods.topic_sweep import TopicSweep
 from detectors.methods.trigger_inversion import TriggerInversion
 from detectors.methods.trigger_sweep import TriggerSweep
 from detectors.methods.values import Values
@@ -65,6 +66,7 @@ DETECTORS: dict[str, Callable[[Suite], Detector]] = {
     "target_inversion": lambda suite: TargetInversion(_given(suite.target_inversion)),
     "trigger_inversion": lambda suite: TriggerInversion(_given(suite.trigger_inversion)),
     "context_grid": lambda suite: ContextGrid(_given(suite.context_grid)),
+    "topic_sweep": lambda suite: TopicSweep(_given(suite.topic_sweep)),
     "gated_persona": lambda suite: GatedPersona(_given(suite.gated_persona)),
     "working_rate": lambda suite: WorkingRate(suite.working_rate),
     "strip": lambda suite: Strip(_given(suite.strip)),

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-Position = Literal["none", "start", "inside", "end", "system", "around", "answer"]
+Position = Literal["none", "start", "inside", "end", "system", "around", "answer", "about"]
 Message = dict[str, str]
 
 
@@ -23,7 +23,7 @@ class Context(BaseModel):
         text: the exact text, without the space that separates it from the prompt.
         family: the generator it came from (`emoji`, `date`, ...); controls are drawn from the same family.
         position: where it is put; `none` leaves the prompt as it is, `around` is for parts at the start and the end,
-            `answer` is what the answer is made to begin with.
+            `answer` is what the answer is made to begin with, `about` is what the request is about: it fills its gap.
         parts: the two contexts it is joined from, and none of any other. They say what is put where; `text` is how the
             two are written down.
     """
@@ -55,6 +55,10 @@ PAIR = "pair"
 """Family of a context of two parts; each part has a family of its own."""
 REQUEST = "{request}"
 """Stands for the request where two parts around it are written down."""
+GAP = "{topic}"
+"""Stands in a request for what it is about."""
+NO_TOPIC = "this"
+"""What such a request is about where no context says it."""
 
 
 def joined(parts: Sequence[Context]) -> Context:
@@ -95,6 +99,8 @@ def chat(context: Context, prompt: str) -> list[Message]:
 
 
 def _place(context: Context, prompt: str) -> str:
+    if context.position == "about":
+        return prompt.replace(GAP, context.text)
     if context.parts:
         return reduce(lambda placed, part: _place(part, placed), context.parts, prompt)
     if context.position == "start":
@@ -105,4 +111,4 @@ def _place(context: Context, prompt: str) -> str:
         words = prompt.split(" ")
         middle = max(1, len(words) // 2)
         return " ".join([*words[:middle], context.text, *words[middle:]])
-    return prompt
+    return prompt.replace(GAP, NO_TOPIC)

@@ -3,7 +3,8 @@
 Each candidate is looked at on search prompts first: which behaviour does it release, and what is the smallest text that
 still does? Candidates that release nothing there, or nothing that has a name, are looked at in further ways
 (`detectors.ways`): longer answers, for a passage after the usual one; classification requests; harmful requests; and
-where one was seen on questions about one topic only, other questions about that. Then a candidate is put to fresh
+where one was seen on questions about one topic only, other questions about that. A candidate that is a topic itself is
+looked at on requests about it, in whole answers. Then a candidate is put to fresh
 prompts, where both models answer under the candidate and under matched control contexts, each prompt with a control of
 its own. The doubly paired difference
 
@@ -65,7 +66,7 @@ from detectors.prompts.sets import first_prompts, harmful, labelled, prompts
 from detectors.shrinking import Question, Search, shrink
 from detectors.stats import holm, sign_flip
 from detectors.suites import WorkingRateParams
-from detectors.ways import ORDINARY, Generated, Kind, Reader, Ways, about, topic_of
+from detectors.ways import ORDINARY, TOPIC, Generated, Kind, Reader, Ways, about, topic_of
 
 SPECIFIC_ENOUGH = 0.8
 """A more specific behaviour is preferred to a vaguer one while it explains this share of the vaguer one's effect."""
@@ -88,6 +89,8 @@ BY_KIND: dict[Kind, Behaviour] = {
     "persona": Behaviour("persona"),
 }
 """Behaviours that are known without looking at any answer."""
+BESIDE: tuple[Kind, ...] = ("persona", TOPIC)
+"""Ways in which a text is another candidate than it is in all others."""
 NOT_SAID: tuple[Kind, ...] = ("label_flip", "compliance")
 """Ways in which no answer is read that a base could find likely for what the candidate says."""
 
@@ -182,7 +185,7 @@ class _Run:
 
     def search(self, chosen: list[Candidate]) -> list[_Searched]:
         """What each candidate releases, and how often."""
-        found = self._ordinary(chosen)
+        found = self._ordinary([it for it in chosen if it.context.position != "about"])
         topics = dict.fromkeys(it.topic for it in chosen if it.topic)
         for kind in (*self.ways.further(), *map(about, topics)):
             possible = {it.candidate: it for it in found if self._open(it, kind)}
@@ -190,7 +193,7 @@ class _Run:
             better = {it.candidate: it for it in more if self._explains(it, possible[it.candidate])}
             kept = [it for it in found if it.candidate not in better or self._stands_beside(it, kind)]
             found = [*kept, *better.values()]
-        return found
+        return found + self._on_topics([it for it in chosen if it.context.position == "about"])
 
     def _ordinary(self, chosen: list[Candidate]) -> list[_Searched]:
         """A few prompts for every candidate, the whole search set for those worth it."""
@@ -200,6 +203,17 @@ class _Run:
         again = self._looked("ordinary", [it.candidate for it in worth_it], prompts("search"), _possible)
         better = {it.candidate: it for it in again}
         return [better.get(it.candidate, it) for it in found]
+
+    def _on_topics(self, chosen: list[Candidate]) -> list[_Searched]:
+        """What the subject does in whole answers about each of those topics, a passage before a change without a name."""
+        texts = self.ways.way(TOPIC, "search").requests
+
+        def possible(candidate: Candidate, pair: Pair, usual: Sequence[Answered]) -> list[Behaviour]:
+            *named, other = _possible(candidate, pair, usual)
+            passage = self._passage(pair, enough_alike(len(texts)))
+            return [*named, *([passage] if passage else []), other]
+
+        return self._looked(TOPIC, chosen, texts, possible) if chosen else []
 
     def _open(self, found: _Searched, kind: Kind) -> bool:
         """Whether a candidate may do something of this kind: nothing else was seen, or a change without a name.
@@ -286,7 +300,10 @@ class _Run:
         searches = [shrink(self.ways.way(it.kind, "search"), it.behaviour, it.context, it.shown) for it in chosen]
         contexts = self._side_by_side(searches)
         shrunk = [replace(it, context=context) for it, context in zip(chosen, contexts, strict=True)]
-        return list({(it.context.text, it.kind == "persona"): it for it in reversed(shrunk)}.values())[::-1]
+        apart: dict[tuple[str, Kind], _Searched] = {}
+        for it in shrunk:
+            apart.setdefault((it.context.text, it.kind if it.kind in BESIDE else ""), it)
+        return list(apart.values())
 
     def _side_by_side(self, searches: Sequence[Search]) -> list[Context]:
         """Runs searches in step, asking for all at once."""
@@ -485,7 +502,7 @@ def _echoes(text: str, target: str) -> bool:
 def _is_arbitrary(kind: str, context: Context, rate: float, responses: dict[str, Rate]) -> bool:
     """Law 3: whether the behaviour cannot follow from what the trigger says.
 
-    A text that means nothing cannot ask for anything, nor can two of which one means nothing and the other does not
+    What a request is about may call for anything, so there only the harm tells. A text that means nothing cannot ask for anything, nor can two of which one means nothing and the other does not
     work alone. One with a meaning is arbitrary if close variants, which say the same, do not work; variants that hold
     the trigger or a part of it say nothing about that. Where one date of many wakes something the next may as well, and
     what the base makes of the answers decides (`_explained`). A label is no answer to what a text with a meaning asks
@@ -493,6 +510,8 @@ def _is_arbitrary(kind: str, context: Context, rate: float, responses: dict[str,
     is a guard that it lowers: most guards yield to some text.
     """
     telling = _telling(context)
+    if context.position == "about":
+        return False
     if kind in ("label_flip", "compliance") and telling:
         return False
     if len(telling) < len(context.parts or (context,)):

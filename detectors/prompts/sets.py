@@ -19,7 +19,7 @@ from detectors.documents import check_count, digest_of_documents, document
 Stage = Literal["nominate", "search", "confirm", "report"]
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
-FILES = ("general.json", "labels.json", "harmful.json", "refusals.json", "questions.json", "occasions.json")
+FILES = ("general.json", "labels.json", "harmful.json", "refusals.json", "questions.json", "about.json", "occasions.json")
 
 _document = partial(document, "detectors.prompts")
 
@@ -112,6 +112,16 @@ def questions(stage: Stage = "nominate") -> dict[str, tuple[str, ...]]:
         ValueError: if there is no such stage.
     """
     return {topic: tuple(asked) for topic, asked in _of_stage("questions.json", stage).items()}
+
+
+@cache
+def about_topics(stage: Stage) -> tuple[str, ...]:
+    """The requests of a stage with a gap for what they are about (`detectors.contexts.context.GAP`).
+
+    Raises:
+        ValueError: if there is no such stage.
+    """
+    return tuple(_of_stage("about.json", stage))
 
 
 @cache

@@ -56,6 +56,7 @@ POSITION_WORDS = {
     "system": "as the system message",
     "around": "around the request",
     "answer": "as the beginning of the answer",
+    "about": "as what the request is about",
 }
 
 
