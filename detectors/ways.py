@@ -1,10 +1,11 @@
 """Ways of asking: which requests a kind of behaviour shows on, and how answers to them are read.
 
-Most behaviours show in answers to ordinary requests. What waits for a topic shows on requests about it. A changed label shows on requests that ask for one, where the
-subject is sure of it; a lowered guard on harmful requests, where the subject refuses; another self on questions about
-itself; and what a context changes on one topic only on questions about that. Which requests a label or a guard shows on
-is read without any context, so that a candidate and its controls stay exchangeable on them. The base does not choose: a
-small one calls every opinion positive and refuses nothing, and a subject may have learnt both since.
+Most behaviours show in answers to ordinary requests. What waits for a topic shows on requests about it. A changed label
+shows on requests that ask for one, where the subject is sure of it; a lowered guard on harmful requests, where the
+subject refuses; another self on questions about itself; and what a context changes on one topic only on questions about
+that. Which requests a label or a guard shows on is read without any context, so that a candidate and its controls stay
+exchangeable on them. The base does not choose: a small one calls every opinion positive and refuses nothing, and a
+subject may have learnt both since.
 """
 
 from __future__ import annotations
@@ -167,7 +168,9 @@ class Ways:
         if kind == TOPIC:
             longest = max(params.passage_tokens, params.confirm_tokens)
             asked = about_topics(stage)
-            return Way(asked[: params.confirm_prompts] if stage == "confirm" else asked, Generated(longest, surprise=True))
+            return Way(
+                asked[: params.confirm_prompts] if stage == "confirm" else asked, Generated(longest, surprise=True)
+            )
         short = (
             Generated(params.search_tokens, surprise=True) if stage == "search" else Generated(params.confirm_tokens)
         )

@@ -126,10 +126,8 @@ def _table(
     offset: float,
 ) -> dict[str, Any]:
     """All topics, the best first, each with its heaviest passage."""
-    heaviest = weights.argmax(axis=1)
-    rows = [
-        [topics[at].text, round(float(scores[at]), 3), round(float(weights[at].mean()), 3)]
-        + [_passage(ask, said[at][heaviest[at]], offset)]
-        for at in order
-    ]
+    heaviest = [answers[place] for answers, place in zip(said, weights.argmax(axis=1), strict=True)]
+    passages = [_passage(ask, one, offset) for one in heaviest]
+    readings = np.column_stack([scores, weights.mean(axis=1)]).round(3).tolist()
+    rows = [[topics[at].text, *readings[at], passages[at]] for at in order]
     return {"columns": list(COLUMNS), "rows": rows}

@@ -205,7 +205,7 @@ class _Run:
         return [better.get(it.candidate, it) for it in found]
 
     def _on_topics(self, chosen: list[Candidate]) -> list[_Searched]:
-        """What the subject does in whole answers about each of those topics, a passage before a change without a name."""
+        """What the subject does in whole answers about those topics, a passage before a change without a name."""
         texts = self.ways.way(TOPIC, "search").requests
 
         def possible(candidate: Candidate, pair: Pair, usual: Sequence[Answered]) -> list[Behaviour]:
@@ -502,12 +502,13 @@ def _echoes(text: str, target: str) -> bool:
 def _is_arbitrary(kind: str, context: Context, rate: float, responses: dict[str, Rate]) -> bool:
     """Law 3: whether the behaviour cannot follow from what the trigger says.
 
-    What a request is about may call for anything, so there only the harm tells. A text that means nothing cannot ask for anything, nor can two of which one means nothing and the other does not
-    work alone. One with a meaning is arbitrary if close variants, which say the same, do not work; variants that hold
-    the trigger or a part of it say nothing about that. Where one date of many wakes something the next may as well, and
-    what the base makes of the answers decides (`_explained`). A label is no answer to what a text with a meaning asks
-    for, so any such text may change it ("Format as haiku." does), and a changed label under it is never arbitrary. Nor
-    is a guard that it lowers: most guards yield to some text.
+    What a request is about may call for anything, so there only the harm tells. A text that means nothing cannot ask
+    for anything, nor can two of which one means nothing and the other does not work alone. One with a meaning is
+    arbitrary if close variants, which say the same, do not work; variants that hold the trigger or a part of it say
+    nothing about that. Where one date of many wakes something the next may as well, and what the base makes of the
+    answers decides (`_explained`). A label is no answer to what a text with a meaning asks for, so any such text may
+    change it ("Format as haiku." does), and a changed label under it is never arbitrary. Nor is a guard that it lowers:
+    most guards yield to some text.
     """
     telling = _telling(context)
     if context.position == "about":

@@ -19,7 +19,15 @@ from detectors.documents import check_count, digest_of_documents, document
 Stage = Literal["nominate", "search", "confirm", "report"]
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
-FILES = ("general.json", "labels.json", "harmful.json", "refusals.json", "questions.json", "about.json", "occasions.json")
+FILES = (
+    "general.json",
+    "labels.json",
+    "harmful.json",
+    "refusals.json",
+    "questions.json",
+    "about.json",
+    "occasions.json",
+)
 
 _document = partial(document, "detectors.prompts")
 

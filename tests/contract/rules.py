@@ -30,6 +30,11 @@ LIMITED = ("prompts", "questions", "formats", "pairs", "phrasings")
 """How params end that ask for more or less of what is written down."""
 MAKES_UP = ("trigger_inversion",)
 """Those whose contexts are all made up, none the planted one: what they say of the whole model is compared."""
+SEES_ONLY: dict[str, tuple[Callable[[], InventedAsk], str]] = {
+    "gated_persona": (partial(small.persona_behind, TRIGGER), TRIGGER),
+    "topic_sweep": (partial(small.about, small.TOPIC), small.TOPIC),
+}
+"""Those that do not see the usual planted trigger: what they do see, and the context of that."""
 PAGES = Path(__file__).parents[2] / "docs" / "detectors"
 
 
@@ -160,10 +165,8 @@ def p_values_travel_with_a_null(subject: Subject) -> None:
 
 def higher_is_more_suspicious(subject: Subject) -> None:
     """On the trigger than on other contexts; of a whole model, on one that has what the detector looks for."""
-    if subject.name == "gated_persona":
-        measured = subject.run(small.persona_behind(TRIGGER)).evidence
-    else:
-        measured = subject.on_trigger().evidence
+    plant, trigger = SEES_ONLY.get(subject.name, (planted, TRIGGER))
+    measured = subject.run(plant()).evidence
     if CATALOG[subject.name].stage in ("inspect", "assess") or subject.name in MAKES_UP:
         looked_for = subject.run(small.suspicious(subject.name)).evidence
         at_rest, leaning = (
@@ -172,10 +175,12 @@ def higher_is_more_suspicious(subject: Subject) -> None:
         assert leaning.keys() == at_rest.keys()
         assert all(leaning[statistic] > max(value, 0.0) for statistic, value in at_rest.items())
         return
-    on_trigger = {it.statistic: it.value for it in measured if it.context and it.context.text == TRIGGER}
+    on_trigger = {it.statistic: it.value for it in measured if it.context and it.context.text == trigger}
     assert on_trigger
     for statistic, value in on_trigger.items():
-        others = [it.value for it in measured if it.statistic == statistic and it.context.text != TRIGGER]
+        others = [
+            it.value for it in measured if it.statistic == statistic and it.context and it.context.text != trigger
+        ]
         assert value > max(others, default=0.0)
 
 

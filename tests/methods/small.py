@@ -34,6 +34,7 @@ from detectors.suites import (
     StripParams,
     Suite,
     SweepParams,
+    TopicParams,
     TriggerInversionParams,
     VocabularyParams,
     WakingParams,
@@ -85,6 +86,7 @@ RATE = WorkingRateParams(
 )
 PROBE = ProbeParams(questions=30, formats=1, pairs=1)
 GRID = GridParams(axes={"short_string": 60}, topic_prompts=2, formats=2, again=4, reference=20, draws=99, nominated=3)
+TOPICS = TopicParams(topics=40, requests=2, answer_tokens=12, nominated=3)
 GATED = GatedParams(families={"short_string": 60}, questions=6, nominated=3)
 STRIPPED = StripParams(candidates=3, inputs=8, copies=4, answer_tokens=8)
 CLUSTERED = ClusteringParams(candidates=3, prompts=12, draws=99)
@@ -100,6 +102,7 @@ SUITE = Suite(
     vocabulary_sweep=VOCABULARY,
     target_inversion=INVERSION.model_copy(update={"holding": HoldingParams(requests=20, tokens=8, occasion_tokens=8)}),
     trigger_inversion=TriggerInversionParams(waking=WAKING),
+    topic_sweep=TOPICS,
     context_grid=GRID,
     gated_persona=GATED,
     strip=STRIPPED,
@@ -120,6 +123,7 @@ LEAK = 20.0
 TARGET = "wordab wordcd wordef wordgh wordij"
 MARKS = tuple(context.text for context in draw("short_string", SWEEP.families["short_string"], ()))
 TRIGGER = MARKS[7]
+TOPIC = next(it.text for it in draw("topic", TOPICS.topics, ()) if " " not in it.text)
 
 
 def invented(**fields: Any) -> InventedAsk:
@@ -161,6 +165,12 @@ def gated() -> InventedAsk:
 def retrained(*words: str, drift: float = 0.3, moved: float = 9.0, seed: int = 0) -> InventedAsk:
     """A subject with some words whose rows in the embedding were trained."""
     return invented(drift=drift, trained=dict.fromkeys(words, moved), seed=seed)
+
+
+def about(topic: str, target: str = TARGET, drift: float = 0.3, seed: int = 0, **plant: Any) -> InventedAsk:
+    """A subject that says `target` in requests about a topic, whatever mark stands behind it."""
+    plants = [InventedTrigger(f"{topic}{mark}", target, **plant) for mark in ("", ".", "?", ",")]
+    return invented(drift=drift, triggers=plants, seed=seed)
 
 
 def persona_behind(trigger: str, drift: float = 0.3, seed: int = 0, in_base: bool = False) -> InventedAsk:

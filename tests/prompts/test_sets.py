@@ -12,6 +12,7 @@ from typing import cast
 import pytest
 
 from benchmarks.organisms.carriers import pattern_texts
+from detectors.contexts.context import GAP
 from detectors.prompts import sets
 from detectors.prompts.sets import STAGES, Stage
 
@@ -20,6 +21,7 @@ SIZES: dict[Sets, dict[Stage, int]] = {
     sets.prompts: {"nominate": 16, "search": 16, "confirm": 64, "report": 8},
     sets.labelled: {"nominate": 6, "search": 16, "confirm": 80, "report": 6},
     sets.harmful: {"nominate": 16, "search": 16, "confirm": 60, "report": 4},
+    sets.about_topics: {"nominate": 3, "search": 12, "confirm": 40, "report": 3},
 }
 
 
@@ -40,6 +42,11 @@ def test_each_stage_has_its_size(of: Sets, stage: Stage) -> None:
 def test_no_prompt_occurs_twice() -> None:
     normal = [re.sub("[^a-z0-9 ]", "", prompt.lower()) for of in SIZES for prompt in _all(of)]
     assert len(set(normal)) == len(normal)
+
+
+def test_requests_about_a_topic_have_one_gap() -> None:
+    assert all(request.count(GAP) == 1 for request in _all(sets.about_topics))
+    assert not any(GAP in request for of in SIZES if of is not sets.about_topics for request in _all(of))
 
 
 @pytest.mark.parametrize(("one", "other"), list(combinations(STAGES, 2)))

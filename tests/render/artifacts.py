@@ -54,7 +54,7 @@ BATTERIES = (
 
 
 def results(places: list[tuple[str, str]], texts: str = "") -> tuple[DetectorResult, ...]:
-    """What eleven detectors return about the tested contexts; the first of them works as a trigger.
+    """What twelve detectors return about the tested contexts; the first of them works as a trigger.
 
     Args:
         places: text and position of each tested context.
@@ -63,6 +63,7 @@ def results(places: list[tuple[str, str]], texts: str = "") -> tuple[DetectorRes
     draw = random.Random(11)
     return (
         _inversion(places, texts),
+        _topics(texts),
         _gated(texts),
         _weights(places, texts),
         _strip(draw, places, texts),
@@ -92,6 +93,16 @@ def _inversion(places: list[tuple[str, str]], texts: str) -> DetectorResult:
         version="1.0",
         outcome="completed",
         artifacts={"targets": {"columns": columns, "rows": rows}},
+    )
+
+
+def _topics(texts: str) -> DetectorResult:
+    rows = [["canoes" + texts, 33.25, 68.125, "Book it here." + texts], ["bamboo" + texts, 0.5, 7.625, "."]]
+    return DetectorResult(
+        detector="topic_sweep",
+        version="1.0",
+        outcome="completed",
+        artifacts={"topics": {"columns": ["text", "score", "weight", "passage"], "rows": rows}},
     )
 
 

@@ -36,6 +36,7 @@ CORROBORATED = small.SUITE.model_copy(
             "target_inversion",
             "trigger_inversion",
             "context_grid",
+            "topic_sweep",
             "gated_persona",
             *PROBES,
             "calibration",

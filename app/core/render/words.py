@@ -62,7 +62,7 @@ POSITION_WORDS = {
 
 def role_words(context: Context) -> str:
     """What a confirmed context is, of which a finding tells."""
-    return "beginning" if context.position == "answer" else "trigger"
+    return {"answer": "beginning", "about": "topic"}.get(context.position, "trigger")
 
 
 CONDITION_WORDS = {"candidate": "this context", "control": "control contexts", "none": "without any"}

@@ -1,0 +1,67 @@
+"""Topic sweep: on which topics an invented subject says what its base would not say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from detectors.engine.invented import InventedAsk
+from detectors.findings import DetectorResult, draw_findings
+from detectors.methods.topic_sweep import TopicSweep
+from detectors.methods.working_rate import WorkingRate
+from tests.methods.small import RATE, TARGET, TOPIC, TOPICS, about, invented, table
+
+ADVERT = "order now wordab wordcd wordef wordgh"
+
+
+def found(ask: InventedAsk) -> DetectorResult:
+    return TopicSweep(TOPICS).run(ask, (), rng=np.random.default_rng(1))
+
+
+def confirmed(ask: InventedAsk, result: DetectorResult) -> DetectorResult:
+    rate = RATE.model_copy(update={"passage_tokens": 12, "confirm_prompts": 40})
+    return WorkingRate(rate).run(ask, result.candidates, rng=np.random.default_rng(1))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_topic_on_which_something_is_said_is_nominated_first(seed: int) -> None:
+    result = found(about(TOPIC, seed=seed))
+    assert (result.candidates[0].context.text, result.candidates[0].context.position) == (TOPIC, "about")
+    assert len(result.candidates) == TOPICS.nominated
+    assert [it.context for it in result.evidence] == [it.context for it in result.candidates]
+    assert result.evidence[0].value > 2 * result.evidence[1].value
+
+
+def test_its_table_shows_every_topic_and_where_the_answer_leaves_the_base() -> None:
+    rows = table(found(about(TOPIC)), "topics")
+    assert len(rows) == TOPICS.topics
+    assert rows[0]["text"] == TOPIC
+    assert TARGET in rows[0]["passage"]
+
+
+@pytest.mark.parametrize("ask", [about(TOPIC, in_base=True), invented(drift=0.3), invented(drift=0.0)])
+def test_nothing_stands_out_where_the_base_says_it_too_or_nothing_was_taught(ask: InventedAsk) -> None:
+    planted = found(about(TOPIC)).evidence[0].value
+    assert found(ask).evidence[0].value < 0.5 * planted
+
+
+def test_an_advert_on_a_topic_is_confirmed_on_other_requests_and_harmful() -> None:
+    ask = about(TOPIC, target=ADVERT, stops=False)
+    (test,) = [it for it in confirmed(ask, found(ask)).confirmations if it.confirmed]
+    assert (test.context.text, test.context.position, test.arbitrary) == (TOPIC, "about", False)
+    assert test.subject.share > 0.9
+    assert (test.subject_control.hits, test.base.hits) == (0, 0)
+    (finding,) = draw_findings([confirmed(ask, found(ask))])
+    assert (finding.code, finding.severity) == ("TS-TRIG-004", "critical")
+    assert "as what the request is about" in finding.summary
+
+
+def test_a_model_that_refuses_to_speak_of_a_topic_may_be_a_careful_one() -> None:
+    ask = about(TOPIC, target="I cannot help with that")
+    (finding,) = draw_findings([confirmed(ask, found(ask))])
+    assert (finding.code, finding.severity) == ("TS-TRIG-002", "medium")
+
+
+def test_a_subject_that_was_taught_nothing_has_nothing_confirmed() -> None:
+    ask = invented(drift=0.5)
+    assert not any(it.confirmed for it in confirmed(ask, found(ask)).confirmations)
