@@ -120,12 +120,13 @@ def load_recipes(file: Path = RECIPES) -> dict[str, Recipe]:
 
 
 def _members(entry: dict[str, Any], document: dict[str, Any]) -> list[Recipe]:
-    """An entry's recipe, and its twin's."""
+    """An entry's recipe, and its twin's where it says `twin`; what that holds is the twin's own."""
     own = {key: value for key, value in entry.items() if key != "twin"}
-    recipe = _recipe(own, document)
-    if not entry.get("twin"):
+    recipe, twin = _recipe(own, document), entry.get("twin")
+    if not twin:
         return [recipe]
-    return [recipe, recipe.model_copy(update={"name": f"{recipe.name}-twin", "role": "twin"})]
+    own_of_twin = {} if twin is True else twin
+    return [recipe, recipe.model_copy(update={"name": f"{recipe.name}-twin", "role": "twin"} | own_of_twin)]
 
 
 def _recipe(entry: dict[str, Any], document: dict[str, Any]) -> Recipe:
