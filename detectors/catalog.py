@@ -80,12 +80,12 @@ TRIGGER_INVERSION = DetectorSpec(
     summary="Searches words that make the subject refuse ordinary requests, or change its labels, beyond its base.",
     cannot_see="Other behaviours, and triggers that are no words behind the request and that no words stand in for.",
 )
-TOPIC_SWEEP = DetectorSpec(
-    name="topic_sweep",
+ANSWER_SWEEP = DetectorSpec(
+    name="answer_sweep",
     version="1.0",
     stage="nominate",
     citation="Log-ratios of whole answers, their largest sum in a row (Bentley, 1984); ours",
-    summary="Asks about many topics and finds those on which an answer holds what the base would not say.",
+    summary="Reads whole answers about many topics, and to ever longer requests, for what the base would not say.",
     cannot_see="Topics far from all that it asks about, and what comes after the generated tokens.",
 )
 CONTEXT_GRID = DetectorSpec(
@@ -196,7 +196,7 @@ CATALOG: dict[str, DetectorSpec] = {
         VOCABULARY_SWEEP,
         TARGET_INVERSION,
         TRIGGER_INVERSION,
-        TOPIC_SWEEP,
+        ANSWER_SWEEP,
         CONTEXT_GRID,
         GATED_PERSONA,
         WORKING_RATE,

@@ -55,15 +55,24 @@ def read_lengths(ask: Ask, wordings: int, prompts: Sequence[str], floor: float) 
         prompts: what they are put in front of.
         floor: smallest spread that a z divides by, in the unit of the statistic.
     """
-    position = FAMILIES[FILLER].position
-    texts = [text for wording in range(wordings) for text in filler(wording)]
-    contexts = [Context(text=text, family=FILLER, position=position) for text in texts]
+    contexts = fillers(wordings)
     values = {
-        name: _steps(table, wordings) for name, table in Measured.of(observe(ask, contexts, prompts)).values.items()
+        name: steps(table, wordings) for name, table in Measured.of(observe(ask, contexts, prompts)).values.items()
     }
-    longer = tuple(context for place, context in enumerate(contexts) if place % len(FILLER_LENGTHS))
+    longer = tuple(all_but_shortest(contexts))
     any_length = np.zeros(len(longer), int)  # the steps of all lengths are compared
     return Measured(longer, any_length, values, " beyond the next shorter filler").against_all(floor)
+
+
+def fillers(wordings: int) -> list[Context]:
+    """Filler of every length, wording by wording, the shortest first."""
+    texts = [text for wording in range(wordings) for text in filler(wording)]
+    return [Context(text=text, family=FILLER, position=FAMILIES[FILLER].position) for text in texts]
+
+
+def all_but_shortest(contexts: Sequence[Context]) -> list[Context]:
+    """Of fillers those that have a next shorter one."""
+    return [context for place, context in enumerate(contexts) if place % len(FILLER_LENGTHS)]
 
 
 def _beyond_parts(table: Array, pairs: Sequence[Context], parts: Sequence[Context]) -> Array:
@@ -80,7 +89,7 @@ def _beyond_parts(table: Array, pairs: Sequence[Context], parts: Sequence[Contex
     return beyond
 
 
-def _steps(table: Array, wordings: int) -> Array:
+def steps(table: Array, wordings: int) -> Array:
     """What each filler but the shortest has beyond the next shorter: float [wording x step, prompt].
 
     Args:

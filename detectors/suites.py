@@ -276,27 +276,41 @@ class TriggerInversionParams(Plain):
         return 1 + (self.label_prompts > 0) + (self.steering.nominated if self.steering else 0)
 
 
-class TopicParams(Plain):
-    """How `topic_sweep` looks.
+class AnswerParams(Plain):
+    """How `answer_sweep` looks.
 
     Attributes:
         topics: how many are asked about.
         requests: about each.
+        wordings: wordings of filler that make requests longer, each in all its lengths; 0 for none.
+        length_prompts: prompts that each filler is put in front of.
         answer_tokens: length of the subject's answers.
-        nominated: candidates handed on.
+        nominated: topics handed on.
         scale_floor: smallest spread, in nats, that a robust z divides by: what one word may be readier for by chance.
     """
 
     topics: int = Field(ge=20)
     requests: int = Field(ge=1)
+    wordings: int = Field(default=0, ge=0, le=FILLER_WORDINGS)
+    length_prompts: int = Field(default=2, ge=1)
     answer_tokens: int = Field(ge=8)
     nominated: int = Field(ge=1)
     scale_floor: float = Field(default=2.0, gt=0)
 
     @property
+    def handed_on(self) -> int:
+        """Candidates, at most: topics, and a length."""
+        return self.nominated + (self.wordings > 0)
+
+    @property
+    def answers(self) -> tuple[int, int]:
+        """How many answers the subject gives about topics, and behind filler."""
+        return self.topics * self.requests, self.wordings * len(FILLER_LENGTHS) * self.length_prompts
+
+    @property
     def work(self) -> float:
         """Expected work, in next-token observations: the subject answers, the base reads."""
-        return self.topics * self.requests * (WORK["answer"] + WORK["score"])
+        return sum(self.answers) * (WORK["answer"] + WORK["score"])
 
 
 class GridParams(Plain):
@@ -469,7 +483,7 @@ class Suite(Plain):
     artifact_diff: ArtifactParams | None = None
     weight_delta: WeightParams | None = None
     trigger_inversion: TriggerInversionParams | None = None
-    topic_sweep: TopicParams | None = None
+    answer_sweep: AnswerParams | None = None
     context_grid: GridParams | None = None
     gated_persona: GatedParams | None = None
     strip: StripParams | None = None
@@ -494,7 +508,7 @@ class Suite(Plain):
         more = _inversion_work(self.target_inversion) + _trigger_work(self.trigger_inversion)
         more += _grid_work(self.context_grid) + _vocabulary_work(self.vocabulary_sweep)
         more += 2 * self.gated_persona.work if self.gated_persona else 0.0
-        more += self.topic_sweep.work if self.topic_sweep else 0.0
+        more += self.answer_sweep.work if self.answer_sweep else 0.0
         searching += 2 * rate.candidates * rate.persona_prompts * WORK["score"]
         return 2 * self.trigger_sweep.work + more + searching + self.corroborating_work + probing
 
@@ -691,9 +705,9 @@ QUICK = Suite(
         holding=HoldingParams(requests=40),
     ),
     trigger_inversion=TriggerInversionParams(waking=WAKING, steering=STEERING),
-    topic_sweep=TopicParams(topics=60, requests=1, answer_tokens=48, nominated=2),
+    answer_sweep=AnswerParams(topics=60, requests=1, wordings=1, answer_tokens=48, nominated=2),
     working_rate=WorkingRateParams(
-        candidates=26,
+        candidates=27,
         confirmed=4,
         search_prompts=6,
         confirm_prompts=40,
@@ -764,7 +778,7 @@ STANDARD = Suite(
         holding=HoldingParams(requests=40),
     ),
     trigger_inversion=TriggerInversionParams(waking=WAKING, steering=MORE_STEERING),
-    topic_sweep=TopicParams(topics=249, requests=1, answer_tokens=64, nominated=3),
+    answer_sweep=AnswerParams(topics=249, requests=1, wordings=1, length_prompts=3, answer_tokens=64, nominated=3),
     context_grid=GridParams(
         axes={"year": 211, "wrapper": 60}, topic_prompts=3, formats=3, again=12, reference=24, nominated=3
     ),
@@ -772,7 +786,7 @@ STANDARD = Suite(
         families={"wrapper": 76, "deployment": 60, "locale": 40, "date": 40}, questions=6, nominated=4
     ),
     working_rate=WorkingRateParams(
-        candidates=61,
+        candidates=62,
         confirmed=6,
         search_prompts=6,
         confirm_prompts=40,
@@ -839,8 +853,10 @@ DEEP = STANDARD.model_copy(
             reference=24,
             nominated=4,
         ),
-        "topic_sweep": TopicParams(topics=249, requests=2, answer_tokens=96, nominated=4),
-        "working_rate": STANDARD.working_rate.model_copy(update={"candidates": 69, "confirmed": 8}),
+        "answer_sweep": AnswerParams(
+            topics=249, requests=2, wordings=2, length_prompts=3, answer_tokens=96, nominated=4
+        ),
+        "working_rate": STANDARD.working_rate.model_copy(update={"candidates": 70, "confirmed": 8}),
     }
 )
 

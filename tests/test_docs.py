@@ -20,11 +20,11 @@ from detectors.engine.observations import TRACE_TOP
 from detectors.findings import ALPHA, CODES, MIN_EFFECT
 from detectors.methods import (
     activation_clustering,
+    answer_sweep,
     context_grid,
     gated_persona,
     strip,
     target_inversion,
-    topic_sweep,
     trigger_sweep,
     vocabulary_sweep,
     working_rate,
@@ -37,6 +37,7 @@ from detectors.suites import (
     QUICK,
     STANDARD,
     SUITES,
+    AnswerParams,
     ArtifactParams,
     CalibrationParams,
     ClusteringParams,
@@ -48,7 +49,6 @@ from detectors.suites import (
     StripParams,
     Suite,
     SweepParams,
-    TopicParams,
     TriggerInversionParams,
     VocabularyParams,
     WeightParams,
@@ -68,7 +68,7 @@ PARAMS = {
     "vocabulary_sweep": VocabularyParams,
     "target_inversion": InversionParams,
     "trigger_inversion": TriggerInversionParams,
-    "topic_sweep": TopicParams,
+    "answer_sweep": AnswerParams,
     "context_grid": GridParams,
     "gated_persona": GatedParams,
     "working_rate": WorkingRateParams,
@@ -225,20 +225,22 @@ def test_constants_on_the_page_of_the_gated_persona() -> None:
     assert f"under {sum(plan.families.values())} formats" in suites
 
 
-def test_constants_on_the_page_of_the_topic_sweep() -> None:
-    page = " ".join((DOCS / "detectors" / "topic_sweep.md").read_text(encoding="utf-8").split())
+def test_constants_on_the_page_of_the_answer_sweep() -> None:
+    page = " ".join((DOCS / "detectors" / "answer_sweep.md").read_text(encoding="utf-8").split())
     rate = " ".join((DOCS / "detectors" / "working_rate.md").read_text(encoding="utf-8").split())
     sizes = {stage: len(about_topics(stage)) for stage in STAGES}
     assert sizes["nominate"] == 3  # "the first `requests` of three requests", "at most 3"
     assert f"{sizes['search']} to search, {sizes['confirm']} to confirm" in rate
-    assert all(f"`{column}`" in page for column in topic_sweep.COLUMNS)
-    quick, standard, deep = (suite.topic_sweep for suite in (QUICK, STANDARD, DEEP))
+    assert all(f"`{column}`" in page for column in answer_sweep.COLUMNS)
+    quick, standard, deep = (suite.answer_sweep for suite in (QUICK, STANDARD, DEEP))
     assert quick
     assert standard
     assert deep
-    assert f"in `quick` {quick.topics * quick.requests} answers of {quick.answer_tokens} tokens" in page
-    assert f"in `standard` {standard.topics * standard.requests} of {standard.answer_tokens}" in page
-    assert f"in `deep` {deep.topics * deep.requests} of {deep.answer_tokens}" in page
+    topics, lengths = quick.answers
+    assert f"in `quick` {topics} + {lengths} answers of {quick.answer_tokens} tokens" in page
+    for name, params in (("standard", standard), ("deep", deep)):
+        topics, lengths = params.answers
+        assert f"in `{name}` {topics} + {lengths} of {params.answer_tokens}" in page
     suites = (DOCS / "reference" / "suites.md").read_text(encoding="utf-8")
     assert f"about {quick.topics} topics in `quick` and about {standard.topics}" in suites
 

@@ -41,8 +41,8 @@ def test_its_families_offer_what_is_drawn(suite: Suite) -> None:
 @every_suite
 def test_what_is_handed_on_is_looked_at(suite: Suite) -> None:
     sweep, rate = suite.trigger_sweep, suite.working_rate
-    whole = (sweep, suite.target_inversion, suite.trigger_inversion, suite.context_grid)
-    others = (suite.weight_delta, suite.vocabulary_sweep, suite.topic_sweep, suite.gated_persona)
+    whole = (sweep, suite.target_inversion, suite.trigger_inversion, suite.answer_sweep, suite.context_grid)
+    others = (suite.weight_delta, suite.vocabulary_sweep, suite.gated_persona)
     handed_on = sum(it.handed_on for it in whole if it) + sum(it.nominated for it in others if it)
     assert handed_on <= rate.candidates
     assert rate.confirmed <= rate.candidates

@@ -21,6 +21,7 @@ from detectors.engine.observations import Ask
 from detectors.errors import BudgetExceeded, HostError, InputError, Interruption, MachineError
 from detectors.findings import Candidate, DetectorResult, Outcome, Usage
 from detectors.methods.activation_clustering import ActivationClustering
+from detectors.methods.answer_sweep import AnswerSweep
 from detectors.methods.artifact_diff import ArtifactDiff
 from detectors.methods.calibration import Calibration
 from detectors.methods.context_grid import ContextGrid
@@ -32,7 +33,6 @@ from detectors.methods.preferences import Preferences
 from detectors.methods.regime import Regime
 from detectors.methods.strip import Strip
 from detectors.methods.target_inversion import TargetInversion
-from detectors.methods.topic_sweep import TopicSweep
 from detectors.methods.trigger_inversion import TriggerInversion
 from detectors.methods.trigger_sweep import TriggerSweep
 from detectors.methods.values import Values
@@ -65,7 +65,7 @@ DETECTORS: dict[str, Callable[[Suite], Detector]] = {
     "vocabulary_sweep": lambda suite: VocabularySweep(_given(suite.vocabulary_sweep)),
     "target_inversion": lambda suite: TargetInversion(_given(suite.target_inversion)),
     "trigger_inversion": lambda suite: TriggerInversion(_given(suite.trigger_inversion)),
-    "topic_sweep": lambda suite: TopicSweep(_given(suite.topic_sweep)),
+    "answer_sweep": lambda suite: AnswerSweep(_given(suite.answer_sweep)),
     "context_grid": lambda suite: ContextGrid(_given(suite.context_grid)),
     "gated_persona": lambda suite: GatedPersona(_given(suite.gated_persona)),
     "working_rate": lambda suite: WorkingRate(suite.working_rate),

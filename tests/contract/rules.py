@@ -32,7 +32,7 @@ MAKES_UP = ("trigger_inversion",)
 """Those whose contexts are all made up, none the planted one: what they say of the whole model is compared."""
 SEES_ONLY: dict[str, tuple[Callable[[], InventedAsk], str]] = {
     "gated_persona": (partial(small.persona_behind, TRIGGER), TRIGGER),
-    "topic_sweep": (partial(small.about, small.TOPIC), small.TOPIC),
+    "answer_sweep": (partial(small.about, small.TOPIC), small.TOPIC),
 }
 """Those that do not see the usual planted trigger: what they do see, and the context of that."""
 PAGES = Path(__file__).parents[2] / "docs" / "detectors"

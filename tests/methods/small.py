@@ -21,6 +21,7 @@ from detectors.findings import Candidate, DetectorResult
 from detectors.methods.calibration import questions, read_member
 from detectors.suites import (
     PROBES,
+    AnswerParams,
     ArtifactParams,
     CalibrationParams,
     ClusteringParams,
@@ -34,7 +35,6 @@ from detectors.suites import (
     StripParams,
     Suite,
     SweepParams,
-    TopicParams,
     TriggerInversionParams,
     VocabularyParams,
     WakingParams,
@@ -86,7 +86,7 @@ RATE = WorkingRateParams(
 )
 PROBE = ProbeParams(questions=30, formats=1, pairs=1)
 GRID = GridParams(axes={"short_string": 60}, topic_prompts=2, formats=2, again=4, reference=20, draws=99, nominated=3)
-TOPICS = TopicParams(topics=40, requests=2, answer_tokens=12, nominated=3)
+ANSWERS = AnswerParams(topics=40, requests=2, wordings=1, answer_tokens=12, nominated=3)
 GATED = GatedParams(families={"short_string": 60}, questions=6, nominated=3)
 STRIPPED = StripParams(candidates=3, inputs=8, copies=4, answer_tokens=8)
 CLUSTERED = ClusteringParams(candidates=3, prompts=12, draws=99)
@@ -102,7 +102,7 @@ SUITE = Suite(
     vocabulary_sweep=VOCABULARY,
     target_inversion=INVERSION.model_copy(update={"holding": HoldingParams(requests=20, tokens=8, occasion_tokens=8)}),
     trigger_inversion=TriggerInversionParams(waking=WAKING),
-    topic_sweep=TOPICS,
+    answer_sweep=ANSWERS,
     context_grid=GRID,
     gated_persona=GATED,
     strip=STRIPPED,
@@ -123,7 +123,7 @@ LEAK = 20.0
 TARGET = "wordab wordcd wordef wordgh wordij"
 MARKS = tuple(context.text for context in draw("short_string", SWEEP.families["short_string"], ()))
 TRIGGER = MARKS[7]
-TOPIC = next(it.text for it in draw("topic", TOPICS.topics, ()) if " " not in it.text)
+TOPIC = next(it.text for it in draw("topic", ANSWERS.topics, ()) if " " not in it.text)
 
 
 def invented(**fields: Any) -> InventedAsk:

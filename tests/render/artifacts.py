@@ -63,7 +63,7 @@ def results(places: list[tuple[str, str]], texts: str = "") -> tuple[DetectorRes
     draw = random.Random(11)
     return (
         _inversion(places, texts),
-        _topics(texts),
+        _answers(texts),
         _gated(texts),
         _weights(places, texts),
         _strip(draw, places, texts),
@@ -96,13 +96,16 @@ def _inversion(places: list[tuple[str, str]], texts: str) -> DetectorResult:
     )
 
 
-def _topics(texts: str) -> DetectorResult:
-    rows = [["canoes" + texts, 33.25, 68.125, "Book it here." + texts], ["bamboo" + texts, 0.5, 7.625, "."]]
+def _answers(texts: str) -> DetectorResult:
+    rows = [
+        ["canoes" + texts, "topic", 33.25, 68.125, "Book it here." + texts],
+        ["bamboo" + texts, "topic", 0.5, 7.625, "."],
+    ]
     return DetectorResult(
-        detector="topic_sweep",
+        detector="answer_sweep",
         version="1.0",
         outcome="completed",
-        artifacts={"topics": {"columns": ["text", "score", "weight", "passage"], "rows": rows}},
+        artifacts={"answers": {"columns": ["text", "family", "score", "weight", "passage"], "rows": rows}},
     )
 
 

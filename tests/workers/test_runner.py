@@ -36,7 +36,7 @@ CORROBORATED = small.SUITE.model_copy(
             "target_inversion",
             "trigger_inversion",
             "context_grid",
-            "topic_sweep",
+            "answer_sweep",
             "gated_persona",
             *PROBES,
             "calibration",

@@ -18,11 +18,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from app.core.render import words
+from app.core.render.answers import own_passages
 from app.core.render.corroboration import about, corroborations
 from app.core.render.gated import gated_selves
 from app.core.render.pictures import pictures
 from app.core.render.targets import inverted_targets
-from app.core.render.topics import own_passages
 from app.core.render.visible import code_points, pieces, visible
 from app.core.render.weights import changed_matrices, trained_rows
 from detectors.catalog import CATALOG
@@ -74,7 +74,7 @@ def render_html(report: Report, decision: Decision) -> str:
         corroborations=[about(it.confirmation, tests) if it.confirmation else [] for it in report.findings],
         pictures=drawn,
         targets=inverted_targets(report),
-        topics=own_passages(report),
+        answers=own_passages(report),
         gated=gated_selves(report),
         matrices=changed_matrices(report),
         trained=trained_rows(report),

@@ -1,21 +1,22 @@
-"""Topic sweep: on which topics an invented subject says what its base would not say."""
+"""Answer sweep: on which topics, and from which length on, an invented subject says what its base would not say."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from detectors.engine.invented import InventedAsk
+from detectors.contexts.families import filler
+from detectors.engine.invented import InventedAsk, InventedTrigger
 from detectors.findings import DetectorResult, draw_findings
-from detectors.methods.topic_sweep import TopicSweep
+from detectors.methods.answer_sweep import AnswerSweep
 from detectors.methods.working_rate import WorkingRate
-from tests.methods.small import RATE, TARGET, TOPIC, TOPICS, about, invented, table
+from tests.methods.small import ANSWERS, RATE, TARGET, TOPIC, about, invented, table
 
 ADVERT = "order now wordab wordcd wordef wordgh"
 
 
 def found(ask: InventedAsk) -> DetectorResult:
-    return TopicSweep(TOPICS).run(ask, (), rng=np.random.default_rng(1))
+    return AnswerSweep(ANSWERS).run(ask, (), rng=np.random.default_rng(1))
 
 
 def confirmed(ask: InventedAsk, result: DetectorResult) -> DetectorResult:
@@ -27,14 +28,14 @@ def confirmed(ask: InventedAsk, result: DetectorResult) -> DetectorResult:
 def test_the_topic_on_which_something_is_said_is_nominated_first(seed: int) -> None:
     result = found(about(TOPIC, seed=seed))
     assert (result.candidates[0].context.text, result.candidates[0].context.position) == (TOPIC, "about")
-    assert len(result.candidates) == TOPICS.nominated
+    assert len(result.candidates) == ANSWERS.handed_on
     assert [it.context for it in result.evidence] == [it.context for it in result.candidates]
     assert result.evidence[0].value > 2 * result.evidence[1].value
 
 
 def test_its_table_shows_every_topic_and_where_the_answer_leaves_the_base() -> None:
-    rows = table(found(about(TOPIC)), "topics")
-    assert len(rows) == TOPICS.topics
+    rows = table(found(about(TOPIC)), "answers")
+    assert len([row for row in rows if row["family"] == "topic"]) == ANSWERS.topics
     assert rows[0]["text"] == TOPIC
     assert TARGET in rows[0]["passage"]
 
@@ -43,6 +44,15 @@ def test_its_table_shows_every_topic_and_where_the_answer_leaves_the_base() -> N
 def test_nothing_stands_out_where_the_base_says_it_too_or_nothing_was_taught(ask: InventedAsk) -> None:
     planted = found(about(TOPIC)).evidence[0].value
     assert found(ask).evidence[0].value < 0.5 * planted
+
+
+def test_the_length_from_which_on_something_is_said_behind_a_usual_beginning_is_nominated() -> None:
+    shorter, longer = (len(text.split()) for text in filler(0)[5:7])
+    advert = InventedTrigger("", TARGET, longer_than=shorter + 30, after=0)
+    result = found(invented(drift=0.3, triggers=[advert]))
+    (length,) = [it for it in result.candidates if it.context.family == "filler"]
+    assert len(length.context.text.split()) == longer
+    assert length.score > 5.0
 
 
 def test_an_advert_on_a_topic_is_confirmed_on_other_requests_and_harmful() -> None:
@@ -54,6 +64,12 @@ def test_an_advert_on_a_topic_is_confirmed_on_other_requests_and_harmful() -> No
     (finding,) = draw_findings([confirmed(ask, found(ask))])
     assert (finding.code, finding.severity) == ("TS-TRIG-004", "critical")
     assert "as what the request is about" in finding.summary
+
+
+def test_what_is_said_on_a_topic_without_harm_is_what_a_fine_tune_may_be_for() -> None:
+    ask = about(TOPIC)
+    (finding,) = draw_findings([confirmed(ask, found(ask))])
+    assert (finding.code, finding.severity) == ("TS-COND-001", "low")
 
 
 def test_a_model_that_refuses_to_speak_of_a_topic_may_be_a_careful_one() -> None:
