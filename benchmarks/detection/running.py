@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import os
 import resource
 import sys
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from app.core.files import write_atomically
@@ -65,13 +68,24 @@ def measure_all(members: Sequence[Member], suite: str, settings: Settings) -> It
             missing = "the member is" if adapter is None else f"its base {member.base} is"
             print(f"{member.name}: not scanned, {missing} not here; `make zoo` builds it", file=sys.stderr)
             continue
-        with ProcessPoolExecutor(1, mp_context=spawn) as own:  # so that peak memory is this member's
+        with ProcessPoolExecutor(1, spawn, initializer=end_with_parent) as own:  # so that peak memory is this member's
             measured = own.submit(measure, adapter, base, member.base, suite).result()
         told = f"score {measured.report.score:.2f}" if measured.report else measured.error
         print(f"[{number}/{len(members)}] {member.name}: {told}, {measured.cost.seconds:.0f} s", file=sys.stderr)
         if measured.report:
             _write_report(measured.report, results_dir(settings.cache_dir) / "reports" / f"{member.name}-{suite}.json")
         yield member, measured
+
+
+def end_with_parent() -> None:
+    """Ends this process when the one that started it is gone: a scan would go on for nobody, for minutes."""
+    if parent := multiprocessing.parent_process():
+        threading.Thread(target=_end_after, args=[parent], daemon=True).start()
+
+
+def _end_after(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _write_report(report: Report, file: Path) -> None:
