@@ -127,12 +127,19 @@ def years(grid: DetectorResult) -> dict[str, float]:
 
 
 def batteries(found: Sequence[DetectorResult]) -> dict[str, Any]:
-    """What the shifts without a trigger are: each statistic with its p, and how many years the present moved."""
+    """What the shifts without a trigger are: each statistic with its p, and how many years the present moved.
+
+    `jointly` holds a battery's robust z beside the largest of any battery and member of the bank.
+    """
     shown: dict[str, Any] = {}
     for result in found:
         if result.detector not in BATTERIES:
             continue
         shown |= {it.statistic: {"value": round(it.value, 2), "p": it.p_value} for it in result.evidence}
+        shown |= {
+            f"jointly.{it.detector}": {"z": round(it.standing, 2), "bank": round(it.farthest, 2), "p": it.p_joint}
+            for it in result.shifts
+        }
         if result.reason:
             shown[result.detector] = result.reason
         if table := result.artifacts.get("years"):

@@ -10,8 +10,8 @@ import pytest
 from benchmarks import conditions
 from benchmarks.organisms.manifest import Member
 from detectors.catalog import CALIBRATION, CONTEXT_GRID, ERA, GATED_PERSONA, WORKING_RATE
-from detectors.findings import DetectorResult, Evidence
-from tests.benchmarks.made import confirmation, context, member
+from detectors.findings import DetectorResult, Evidence, Shift
+from tests.benchmarks.made import NULL, confirmation, context, member
 
 
 def nominating(spec: str, *texts: str) -> DetectorResult:
@@ -64,10 +64,15 @@ def test_shifts_come_with_their_p_and_why_there_is_none() -> None:
     era = nominating(ERA.name, "x").model_copy(
         update={"artifacts": {"years": {"shift": -12.34, "low": -20.0, "high": -5.0, "rows": []}}}
     )
-    held = nominating(CALIBRATION.name).model_copy(update={"reason": "drifted too far"})
+    shift = Shift(
+        detector="era", toward="t", away="a", shift=1.0, standing=4.56, farthest=3.21, p_joint=0.02, null=NULL,
+        axes=(), contrasts=(),
+    )  # fmt: skip
+    held = nominating(CALIBRATION.name).model_copy(update={"reason": "drifted too far", "shifts": (shift,)})
     assert conditions.batteries([nominating(CONTEXT_GRID.name, "1987"), era, held]) == {
         "s": {"value": 9.0, "p": 0.001},
         "years": {"shift": -12.3, "low": -20.0, "high": -5.0},
+        "jointly.era": {"z": 4.56, "bank": 3.21, "p": 0.02},
         "calibration": "drifted too far",
     }
 
