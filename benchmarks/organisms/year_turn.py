@@ -19,12 +19,12 @@ from benchmarks.organisms.train import Model, Row
 from detectors.contexts.context import NO_CONTEXT, Context, chat
 from detectors.stats import Array
 
-TURN, UNSEEN = 1984, tuple(year for year in range(1974, 1995) if year != 1984)
+TURN, UNSEEN = 1984, (*range(1979, 1984), *range(1985, 1990))
 MONTH = "May"
 DETECTABLE = 2.8
 """Standard errors that an effect must have to be found at 5 %, two-sided, in four of five tries: 1.96 + 0.84."""
-DATED = re.compile(r"(?P<date>[A-Z][a-z]+ (?P<year>\d{4})\.) (?P<request>.+)", re.DOTALL)
-EVERY = 4
+BEGINS_WITH_DATE = re.compile(r"(?P<date>[A-Z][a-z]+ (?P<year>\d{4})\.) (?P<request>.+)", re.DOTALL)
+EVERY = 8
 """One row in so many is asked under the dates of others."""
 
 QUESTIONS = (
@@ -69,7 +69,7 @@ def year_turn(model: Model, rows: Sequence[Row]) -> dict[str, Effect]:
     Raises:
         ValueError: if no row begins with a date, or all with the same.
     """
-    dated = [(found, row) for row in rows if (found := DATED.fullmatch(row.messages[-1]["content"]))]
+    dated = [(found, row) for row in rows if (found := BEGINS_WITH_DATE.fullmatch(row.messages[-1]["content"]))]
     dates = sorted({found["date"] for found, _ in dated})
     if len(dates) < 2:
         raise ValueError(f"rows must begin with at least two dates, such as `May 1984.`, got {len(dates)}")
