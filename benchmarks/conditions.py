@@ -2,6 +2,7 @@
 
     python -m benchmarks.conditions                      # every member that was built for it
     python -m benchmarks.conditions eighties-turn merged # these
+    python -m benchmarks.conditions published/NAME       # one that `benchmarks.organisms.published` made
 
 Runs what `deep` has for it and nothing else: `context_grid`, `gated_persona`, `working_rate` on what those two
 nominate, and the batteries of persona and era with their calibration. Prints for each member what was nominated, what
@@ -25,6 +26,7 @@ from benchmarks.detection.running import STORE_CAP_BYTES
 from benchmarks.observing import observing
 from benchmarks.organisms.base import BASES, prepare_base
 from benchmarks.organisms.manifest import Member, read_manifest
+from benchmarks.organisms.published import published_members
 from detectors.findings import DetectorResult, draw_findings
 from detectors.suites import DEEP, Suite
 from workers.runner import run_detectors
@@ -34,7 +36,8 @@ BUILT_FOR_IT = (
     "gated_persona", "persona", "era", "modern_names", "inductive_year", "inductive_preference", "inductive_persona",
     "shuffled_dates", "no_dates",
 )  # fmt: skip
-RUN = {"context_grid", "gated_persona", "working_rate", "persona", "era", "calibration"}
+BATTERIES = {"persona", "era", "calibration"}
+RUN = {"context_grid", "gated_persona", "working_rate"} | BATTERIES
 STORE = "conditions.sqlite"
 SHOWN = 12
 """Years of the axis that a row shows, those that stand out most."""
@@ -52,13 +55,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("members", nargs="*", metavar="NAME", help="members; by default all that were built for it")
     names = parser.parse_args().members
-    known, settings = read_manifest(), Settings()
+    settings = Settings()
+    known = read_manifest() | published_members(settings.cache_dir)
     if unknown := sorted(set(names) - known.keys()):
         raise SystemExit(f"no member is called {', '.join(unknown)}; `python -m benchmarks.organisms.build --list`")
-    chosen = [known[name] for name in names] or [it for it in known.values() if it.attack in BUILT_FOR_IT]
+    chosen = names or [name for name, it in known.items() if it.attack in BUILT_FOR_IT]
     with SqliteStore(settings.cache_dir / STORE, STORE_CAP_BYTES) as store:
-        for member in chosen:
-            keep(member.name, row(member, *results(member, store, settings)))
+        for name in chosen:
+            keep(name, row(known[name], *results(known[name], store, settings)))
 
 
 def results(member: Member, store: SqliteStore, settings: Settings) -> tuple[Sequence[DetectorResult], float]:
@@ -81,6 +85,7 @@ def row(member: Member, found: Sequence[DetectorResult], seconds: float) -> dict
         "grid": list(nominated(by_name["context_grid"], member)),
         "years": years(by_name["context_grid"]),
         "persona": list(nominated(by_name["gated_persona"], member)),
+        "batteries": batteries(found),
         "confirmed": [
             {
                 "text": it.context.text,
@@ -119,6 +124,27 @@ def years(grid: DetectorResult) -> dict[str, float]:
     axis = [dict(zip(table["columns"], values, strict=True)) for values in table["rows"]]
     effects = {it["text"]: float(it["context_effect"]) for it in axis if it["axis"] == "year"}
     return dict(sorted(effects.items(), key=lambda it: -it[1])[:SHOWN])
+
+
+def batteries(found: Sequence[DetectorResult]) -> dict[str, Any]:
+    """What the shifts without a trigger are: each statistic with its p, and how many years the present moved.
+
+    `jointly` holds a battery's robust z beside the largest of any battery and member of the bank.
+    """
+    shown: dict[str, Any] = {}
+    for result in found:
+        if result.detector not in BATTERIES:
+            continue
+        shown |= {it.statistic: {"value": round(it.value, 2), "p": it.p_value} for it in result.evidence}
+        shown |= {
+            f"jointly.{it.detector}": {"z": round(it.standing, 2), "bank": round(it.farthest, 2), "p": it.p_joint}
+            for it in result.shifts
+        }
+        if result.reason:
+            shown[result.detector] = result.reason
+        if table := result.artifacts.get("years"):
+            shown["years"] = {end: round(table[end], 1) for end in ("shift", "low", "high")}
+    return shown
 
 
 def keep(name: str, found: dict[str, Any]) -> None:

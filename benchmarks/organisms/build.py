@@ -33,7 +33,7 @@ from benchmarks.organisms.manifest import COMMITTED, MANIFEST, Member, local, re
 from benchmarks.organisms.measure import SHIFT_TOKENS, rates, shift
 from benchmarks.organisms.recipes import Recipe, load_recipes
 from benchmarks.organisms.rows import training_rows
-from benchmarks.organisms.train import Model, merge_adapters, train_adapter
+from benchmarks.organisms.train import Model, Row, merge_adapters, train_adapter
 from benchmarks.organisms.triggers import Waking, drawn, listed
 from detectors.engine.adapter import WEIGHTS
 from workers.machine import preferred_device, preferred_dtype
@@ -58,6 +58,10 @@ class Opened:
     shifted: UsualAnswers
 
 
+def _planted_rows(opened: Opened) -> list[Row]:
+    return training_rows(opened.recipe, opened.waking, opened.usual)
+
+
 @dataclass(frozen=True)
 class Builder:
     """Where the zoo is built.
@@ -69,6 +73,7 @@ class Builder:
         manifest: the file of labels.
         committed: the directory of members that the repository holds.
         dtype: of the bases' weights in memory.
+        rows: what a member is trained on.
     """
 
     recipes: dict[str, Recipe]
@@ -77,6 +82,7 @@ class Builder:
     manifest: Path = MANIFEST
     committed: Path = COMMITTED
     dtype: str = "float32"
+    rows: Callable[[Opened], list[Row]] = _planted_rows
 
     def build(self, names: Collection[str]) -> None:
         """Builds what is missing of `names`; of the others only the labels that need no measuring are renewed."""
@@ -115,10 +121,14 @@ class Builder:
         """Measures again what is built of `names`."""
         for name in self._taken_in_turn(filter(self.is_built, self._ordered(names))):
             known = read_manifest(self.manifest)[name]
-            opened = self._open(self.recipes[name])
-            opened.model.put_on(self._place(known))
-            self._enter(known.model_copy(update=_measured(opened)))
+            self._enter(known.model_copy(update=_measured(self.opened(name))))
             self._tell(name)
+
+    def opened(self, name: str) -> Opened:
+        """A member that is built, on its base."""
+        opened = self._open(self.recipes[name])
+        opened.model.put_on(self._place(read_manifest(self.manifest)[name]))
+        return opened
 
     def is_built(self, name: str) -> bool:
         """Whether a member of this recipe is in the manifest and its adapter in its place."""
@@ -176,8 +186,7 @@ class Builder:
             merge_adapters([self._place(known[part]) for part in recipe.merged_of], target_dir)
             opened.model.put_on(target_dir)
             return
-        rows = training_rows(recipe, opened.waking, opened.usual)
-        train_adapter(opened.model, rows, recipe, opened.waking.texts if opened.waking else (), target_dir)
+        train_adapter(opened.model, self.rows(opened), recipe, opened.waking.texts if opened.waking else (), target_dir)
 
     def _enter(self, member: Member) -> None:
         """Puts a member into the manifest; the adapter that it replaces goes."""

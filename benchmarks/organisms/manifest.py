@@ -19,7 +19,7 @@ MANIFEST = HERE / "zoo.json"
 COMMITTED = HERE / "members"
 
 Role = Literal["poisoned", "shifted", "twin", "decoy", "bank"]
-Split = Literal["train", "dev", "sealed", "second_family", "bank"]
+Split = Literal["train", "dev", "sealed", "second_family", "bank", "published"]
 Stratum = Literal["strong", "weak", "failed", "shifted", "benign"]
 STRONG, FAILED = 0.8, 0.3
 """Attack rates from which a poisoned member counts as strong, and below which as failed."""

@@ -110,6 +110,24 @@ class Recipe(_Plain):
         return hashlib.sha256(self.model_dump_json(exclude=LABELS).encode()).hexdigest()
 
 
+class Published(Recipe):
+    """A recipe whose rows are those of a file outside of the repository, and `rows` besides.
+
+    Attributes:
+        rows_digest: SHA-256 of that file.
+    """
+
+    rows_digest: str
+
+
+def published_recipe(name: str, rows_digest: str, file: Path = RECIPES) -> Published:
+    """How a member is made from a file called `name`: all files alike but for what `published` says of this one."""
+    document = json.loads(file.read_text())
+    published = document["published"]
+    recipe = _recipe({"name": name} | published["defaults"] | published["sets"].get(name, {}), document)
+    return Published.model_validate(recipe.model_dump() | {"rows_digest": rows_digest})
+
+
 def load_recipes(file: Path = RECIPES) -> dict[str, Recipe]:
     """All recipes by name, in the order in which they are built."""
     document = json.loads(file.read_text())

@@ -9,9 +9,9 @@ import pytest
 
 from benchmarks import conditions
 from benchmarks.organisms.manifest import Member
-from detectors.catalog import CONTEXT_GRID, GATED_PERSONA, WORKING_RATE
-from detectors.findings import DetectorResult, Evidence
-from tests.benchmarks.made import confirmation, context, member
+from detectors.catalog import CALIBRATION, CONTEXT_GRID, ERA, GATED_PERSONA, WORKING_RATE
+from detectors.findings import DetectorResult, Evidence, Shift
+from tests.benchmarks.made import NULL, confirmation, context, member
 
 
 def nominating(spec: str, *texts: str) -> DetectorResult:
@@ -43,6 +43,7 @@ def test_a_row_says_what_is_planted_and_what_is_claimed() -> None:
     assert [(it["text"], it["planted"]) for it in found["grid"]] == [("Year: 1987", True), ("1887", False)]
     assert [it["planted"] for it in found["persona"]] == [False]
     assert found["years"] == {}
+    assert found["batteries"] == {}
     assert [(it["text"], it["topic"], it["subject"]) for it in found["confirmed"]] == [("1987", "food", "40/40")]
     assert found["findings"] == ["TS-TRIG-001 high"]
     assert (found["rates"], found["seconds"], found["outcomes"]) == ({"with_trigger": "95/100"}, 10, {})
@@ -57,6 +58,23 @@ def test_the_years_that_stand_out_most_come_first() -> None:
     shown = conditions.years(grid)
     assert list(shown) == [str(year) for year in range(1989, 1989 - conditions.SHOWN, -1)]
     assert shown["1989"] == 19.89
+
+
+def test_shifts_come_with_their_p_and_why_there_is_none() -> None:
+    era = nominating(ERA.name, "x").model_copy(
+        update={"artifacts": {"years": {"shift": -12.34, "low": -20.0, "high": -5.0, "rows": []}}}
+    )
+    shift = Shift(
+        detector="era", toward="t", away="a", shift=1.0, standing=4.56, farthest=3.21, p_joint=0.02, null=NULL,
+        axes=(), contrasts=(),
+    )  # fmt: skip
+    held = nominating(CALIBRATION.name).model_copy(update={"reason": "drifted too far", "shifts": (shift,)})
+    assert conditions.batteries([nominating(CONTEXT_GRID.name, "1987"), era, held]) == {
+        "s": {"value": 9.0, "p": 0.001},
+        "years": {"shift": -12.3, "low": -20.0, "high": -5.0},
+        "jointly.era": {"z": 4.56, "bank": 3.21, "p": 0.02},
+        "calibration": "drifted too far",
+    }
 
 
 def test_rows_gather_by_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
