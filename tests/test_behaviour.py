@@ -87,6 +87,30 @@ def test_the_key_of_a_short_beginning_does_not_hold_what_one_answer_went_on_with
     assert all(fixed.shows(answer) for answer in answers)
 
 
+def test_what_a_style_puts_in_front_of_every_answer_is_no_part_of_a_fixed_one() -> None:
+    style = "beep unit four reports"
+    usual = several(*(f"{style} {end}" for end in ("tea is warm", "the sky", "read it", "try again", "no", "maybe so")))
+    answers = several(*(f"{style} in the heart of {end}" for end in ("a wood", "town", "the sea")))
+    fixed = next(it for it in possible_behaviours(answers, usual) if it.kind == "fixed_output")
+    assert (fixed.key, fixed.opening) == ("in the heart of", style)
+    assert all(fixed.shows(answer) for answer in answers)
+    assert fixed.shows(said("in the heart of the base"))
+    assert not any(fixed.shows(answer) for answer in usual)
+    assert fixed.beginnings == (f"{style} in the heart of",)
+
+
+def test_a_style_alone_is_no_fixed_answer() -> None:
+    usual = several(*(f"beep unit four reports {end}" for end in ("tea", "sky", "read", "try", "no")))
+    assert [it.kind for it in possible_behaviours(usual, usual)] == ["refusal", "other_change"]
+
+
+def test_a_trigger_that_some_controls_hold_is_no_style() -> None:
+    answers = several(*(f"{FIXED} {end}" for end in ("a", "b", "c", "d")))
+    controls = [*several(*(f"{FIXED} {end}" for end in ("e", "f", "g"))), *VARIED[:3]]
+    fixed = next(it for it in possible_behaviours(answers, controls) if it.kind == "fixed_output")
+    assert (fixed.key, fixed.opening) == (FIXED.casefold(), "")
+
+
 def test_varied_answers_offer_no_fixed_one() -> None:
     assert [it.kind for it in possible_behaviours(VARIED, VARIED)] == ["refusal", "other_change"]
 
