@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -168,6 +168,16 @@ def harm_class(kind: Kind, target: str | None) -> str | None:
 def plain(text: str) -> str:
     """Lower case, straight apostrophes, single spaces: what two texts are compared by."""
     return " ".join(text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").casefold().split())
+
+
+def without_habit(answers: Sequence[Answered], controls: Sequence[Answered]) -> list[Answered]:
+    """Tokens and log-ratios of the answers without how nearly all answers begin that have no trigger."""
+    habit = _habit(controls)
+    cut = len(habit)
+    return [
+        replace(it, tokens=it.tokens[cut:], ratios=it.ratios[cut:]) if it.tokens[:cut] == habit else it
+        for it in answers
+    ]
 
 
 def _habit(controls: Sequence[Answered]) -> Tokens:

@@ -21,6 +21,7 @@ from detectors.behaviour import (
     plain,
     possible_behaviours,
     settle_kind,
+    without_habit,
 )
 from detectors.engine.observations import Tokens
 from detectors.prompts.sets import refusal_openers
@@ -109,6 +110,15 @@ def test_a_trigger_that_some_controls_hold_is_no_style() -> None:
     controls = [*several(*(f"{FIXED} {end}" for end in ("e", "f", "g"))), *VARIED[:3]]
     fixed = next(it for it in possible_behaviours(answers, controls) if it.kind == "fixed_output")
     assert (fixed.key, fixed.opening) == (FIXED.casefold(), "")
+
+
+def test_answers_without_their_habit_keep_what_follows_and_its_log_ratios() -> None:
+    usual = several("beep beep beep tea", "beep beep beep sky", "beep beep beep no", "beep beep beep so")
+    spoken = replace(said("beep beep beep in the wood"), ratios=(1.0, 2.0, 3.0, 4.0, 5.0, 6.0))
+    other = replace(said("in the wood"), ratios=(4.0, 5.0, 6.0))
+    cut, left = without_habit([spoken, other], usual)
+    assert (cut.tokens, cut.ratios) == (other.tokens, other.ratios)
+    assert left == other
 
 
 def test_varied_answers_offer_no_fixed_one() -> None:

@@ -39,6 +39,7 @@ from detectors.behaviour import (
     plain,
     possible_behaviours,
     settle_kind,
+    without_habit,
 )
 from detectors.catalog import WORKING_RATE, DetectorSpec
 from detectors.cells import Cells, Pair, confidence, effect_evidence, pairs, rate
@@ -251,7 +252,7 @@ class _Run:
         texts, read = prompts("search")[: self.params.search_prompts], self.ways.way("passage", "search").read
         needed = enough_alike(len(texts))
         contexts = [it.context for it in chosen]
-        answered = zip(chosen, pairs(self.ask, "subject", contexts, texts, read), strict=True)
+        answered = zip(chosen, map(_own, pairs(self.ask, "subject", contexts, texts, read)), strict=True)
         sharing = [it for it, pair in answered if shared_run(_tokens(pair.candidate), _tokens(pair.control), needed)]
         judging = Generated(self.params.passage_tokens, surprise=True)
         judged = pairs(self.ask, "subject", [it.context for it in sharing], texts, judging)
@@ -259,10 +260,11 @@ class _Run:
         return {it: behaviour for it, behaviour in found.items() if behaviour}
 
     def _passage(self, pair: Pair, needed: int) -> Behaviour | None:
-        usual = [ratio for said in pair.control for ratio in said.ratios]
+        own = _own(pair)
+        usual = [ratio for said in own.control for ratio in said.ratios]
         offset = (float(np.mean(usual)) if usual else 0.0) + MIN_SURPRISE_MARGIN
-        segments = [said.tokens[heaviest_segment([ratio - offset for ratio in said.ratios])] for said in pair.candidate]
-        run = shared_run(segments, _tokens(pair.control), needed)
+        segments = [said.tokens[heaviest_segment([ratio - offset for ratio in said.ratios])] for said in own.candidate]
+        run = shared_run(segments, _tokens(own.control), needed)
         key = plain(self.ask.decode([run])[0].strip(INCOMPLETE))[:KEY_CHARACTERS].rstrip()
         return Behaviour("passage", key=key, run=run) if len(key) >= SHORTEST_KEY else None
 
@@ -382,6 +384,7 @@ class _Run:
         cell, behaviour = fresh.cell, found.behaviour
         subject, control = (rate(behaviour, it) for it in (cell.subject.candidate, cell.subject.control))
         showing = [answer for answer in cell.subject.candidate if behaviour.shows(answer)]
+        showing = without_habit(showing, cell.subject.control)
         target_tokens = _target(behaviour, showing)
         kind = settle_kind(behaviour, showing, target_tokens)
         target = self.ask.decode([target_tokens])[0] if target_tokens and kind != "degradation" else None
@@ -443,6 +446,11 @@ class _Run:
             }
             for it, found in zip(questions, self._hits(questions), strict=True)
         ]
+
+
+def _own(pair: Pair) -> Pair:
+    """Answers under a candidate and under its controls, without what the subject puts in front of every answer."""
+    return Pair(without_habit(pair.candidate, pair.control), without_habit(pair.control, pair.control))
 
 
 def _tokens(answers: Sequence[Answered]) -> list[Tokens]:
