@@ -59,8 +59,9 @@ def topic_of(kind: Kind) -> str:
 class Generated:
     """Answers are generated, greedily; `surprise` says whether the base is asked what it thinks of them.
 
-    Each is held against the usual answer to its own request, since what surprises differs more from request to request,
-    and from one fine-tuned style to the next, than any context changes it.
+    Each of the subject's is held against the usual answer to its own request, since what surprises differs more from
+    request to request, and from one fine-tuned style to the next, than any context changes it. The base's own answers
+    do not surprise it.
     """
 
     max_tokens: int
@@ -71,6 +72,8 @@ class Generated:
         said = answer(ask, role, placed, self.max_tokens, surprise=self.surprise)
         if not self.surprise:
             return said
+        if role == "base":
+            return [_beyond(one, one.surprise or 0.0) for one in said]
         requests = list(dict.fromkeys(request for _, request in placed))
         bare = answer(ask, role, _bare(requests), self.max_tokens, surprise=True)
         usual = {request: one.surprise or 0.0 for request, one in zip(requests, bare, strict=True)}

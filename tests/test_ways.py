@@ -21,4 +21,5 @@ def test_an_answer_surprises_by_what_goes_beyond_the_usual_one_to_its_own_reques
     by_itself = [one.surprise or 0.0 for one in answer(ask, "subject", placed, 8, surprise=True)]
     assert by_itself[2] != pytest.approx(by_itself[3])
     assert found == pytest.approx([by_itself[0] - by_itself[2], by_itself[1] - by_itself[3], 0.0, 0.0])
+    assert [one.surprise for one in Generated(8, surprise=True)(ask, "base", placed)] == [0.0] * 4
     assert min(found[:2]) > 3.0  # type: ignore[type-var]
