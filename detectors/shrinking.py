@@ -12,7 +12,7 @@ from typing import Any
 
 from detectors.behaviour import Behaviour
 from detectors.contexts.context import Context, joined
-from detectors.contexts.families import asks_for_nothing
+from detectors.contexts.families import CODE_WIDTHS, asks_for_nothing
 from detectors.findings import Rate
 from detectors.ways import Way
 
@@ -106,4 +106,9 @@ def _without(context: Context, places: Sequence[int]) -> Context | None:
         text = separator.join(piece for place, piece in enumerate(pieces, first) if place not in places).strip()
         left += [part.model_copy(update={"text": text})] if text else []
         first += len(pieces)
-    return joined(left) if left else None
+    return joined(left) if left and not any(map(_too_short, left)) else None
+
+
+def _too_short(context: Context) -> bool:
+    """Whether it is a code with fewer digits than any of its family, so that it would have no controls like it."""
+    return context.family == "digit_code" and len(context.text) < min(CODE_WIDTHS)
