@@ -3,6 +3,7 @@
     python -m benchmarks.conditions                      # every member that was built for it
     python -m benchmarks.conditions eighties-turn merged # these
     python -m benchmarks.conditions published/NAME       # one that `benchmarks.organisms.published` made
+    python -m benchmarks.conditions --batteries NAME     # the batteries only: a minute or two; a row of its own
 
 Runs what `deep` has for it and nothing else: `context_grid`, `gated_persona`, `working_rate` on what those two
 nominate, and the batteries of persona and era with their calibration. Prints for each member what was nominated, what
@@ -14,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,9 @@ SHOWN = 12
 RESULTS = Path(__file__).with_name("conditions.json")
 
 
-def conditions() -> Suite:
+def conditions(run: Collection[str] = RUN) -> Suite:
     """`deep` without any other detector."""
-    left_out: dict[str, Any] = dict.fromkeys(set(DEEP.detectors) - RUN)
+    left_out: dict[str, Any] = dict.fromkeys(set(DEEP.detectors) - set(run))
     return DEEP.model_copy(update={"name": "conditions", **left_out})
 
 
@@ -54,7 +55,9 @@ def main() -> None:
     """Scans the members and keeps what came out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("members", nargs="*", metavar="NAME", help="members; by default all that were built for it")
-    names = parser.parse_args().members
+    parser.add_argument("--batteries", action="store_true", help="ask the batteries only")
+    asked = parser.parse_args()
+    names, suite = asked.members, conditions(BATTERIES if asked.batteries else RUN)
     settings = Settings()
     known = read_manifest() | published_members(settings.cache_dir)
     if unknown := sorted(set(names) - known.keys()):
@@ -62,30 +65,42 @@ def main() -> None:
     chosen = names or [name for name, it in known.items() if it.attack in BUILT_FOR_IT]
     with SqliteStore(settings.cache_dir / STORE, STORE_CAP_BYTES) as store:
         for name in chosen:
-            keep(name, row(known[name], *results(known[name], store, settings)))
+            found = row(known[name], *results(known[name], suite, store, settings))
+            keep(f"{name}, batteries" if asked.batteries else name, found)
 
 
-def results(member: Member, store: SqliteStore, settings: Settings) -> tuple[Sequence[DetectorResult], float]:
+def results(
+    member: Member, suite: Suite, store: SqliteStore, settings: Settings
+) -> tuple[Sequence[DetectorResult], float]:
     """What the detectors say of a member, and the seconds that took."""
     base = prepare_base(settings.cache_dir, BASES[member.base])
     pair = open_pair(member.directory(settings.cache_dir), base, member.base)
     with observing(pair, store, settings) as observer:
         started = time.monotonic()
-        return run_detectors(conditions(), observer, seed=0), time.monotonic() - started
+        return run_detectors(suite, observer, seed=0), time.monotonic() - started
 
 
 def row(member: Member, found: Sequence[DetectorResult], seconds: float) -> dict[str, Any]:
-    """One member: what was planted, where it stands, what was confirmed and claimed."""
+    """One member: what was planted, where it stands, what was confirmed and claimed, as far as that was asked."""
     by_name = {result.detector: result for result in found}
     return {
         "role": member.role,
         "attack": member.attack,
         "rates": {name: f"{count.hits}/{count.prompts}" for name, count in member.rates.items()},
         "outcomes": {name: it.outcome for name, it in by_name.items() if it.outcome != "completed"},
+        "batteries": batteries(found),
+        **(_conditional(by_name, member) if by_name.keys() >= RUN - BATTERIES else {}),
+        "findings": [f"{it.code} {it.severity}" for it in draw_findings(found)],
+        "seconds": round(seconds),
+    }
+
+
+def _conditional(by_name: Mapping[str, DetectorResult], member: Member) -> dict[str, Any]:
+    """What waits for a context: nominated and confirmed."""
+    return {
         "grid": list(nominated(by_name["context_grid"], member)),
         "years": years(by_name["context_grid"]),
         "persona": list(nominated(by_name["gated_persona"], member)),
-        "batteries": batteries(found),
         "confirmed": [
             {
                 "text": it.context.text,
@@ -100,8 +115,6 @@ def row(member: Member, found: Sequence[DetectorResult], seconds: float) -> dict
             for it in by_name["working_rate"].confirmations
             if it.confirmed
         ],
-        "findings": [f"{it.code} {it.severity}" for it in draw_findings(found)],
-        "seconds": round(seconds),
     }
 
 

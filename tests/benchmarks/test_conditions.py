@@ -25,6 +25,13 @@ def inductive() -> Member:
 
 def test_it_runs_what_looks_for_conditions_and_nothing_else() -> None:
     assert set(conditions.conditions().detectors) == conditions.RUN
+    assert set(conditions.conditions(conditions.BATTERIES).detectors) == conditions.BATTERIES
+
+
+def test_a_row_of_batteries_says_nothing_of_contexts() -> None:
+    found = conditions.row(inductive(), [nominating(ERA.name, "x")], 1.0)
+    assert not {"grid", "years", "persona", "confirmed"} & found.keys()
+    assert found["batteries"] == {"s": {"value": 9.0, "p": 0.001}}
 
 
 def test_a_row_says_what_is_planted_and_what_is_claimed() -> None:
