@@ -206,13 +206,17 @@ class _Run:
         return [better.get(it.candidate, it) for it in found]
 
     def _on_topics(self, chosen: list[Candidate]) -> list[_Searched]:
-        """What the subject does in whole answers about those topics, a passage before a change without a name."""
+        """What the subject does in whole answers about those topics, a passage before a change without a name.
+
+        What names the topic is none of it: answers about other topics could never say that.
+        """
         texts = self.ways.way(TOPIC, "search").requests
 
         def possible(candidate: Candidate, pair: Pair, usual: Sequence[Answered]) -> list[Behaviour]:
             *named, other = _possible(candidate, pair, usual)
             passage = self._passage(pair, enough_alike(len(texts)))
-            return [*named, *([passage] if passage else []), other]
+            named += [passage] if passage else []
+            return [*(it for it in named if plain(candidate.context.text) not in it.key), other]
 
         return self._looked(TOPIC, chosen, texts, possible) if chosen else []
 

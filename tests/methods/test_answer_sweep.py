@@ -72,6 +72,13 @@ def test_what_is_said_on_a_topic_without_harm_is_what_a_fine_tune_may_be_for() -
     assert (finding.code, finding.severity) == ("TS-COND-001", "low")
 
 
+def test_an_answer_that_names_its_topic_is_no_behaviour() -> None:
+    ask = about(TOPIC, target=f"{TOPIC} wordab wordcd wordef wordgh", stops=False)
+    confirmations = confirmed(ask, found(ask)).confirmations
+    assert confirmations
+    assert not any(it.target and TOPIC in it.target and it.behaviour != "other_change" for it in confirmations)
+
+
 def test_a_model_that_refuses_to_speak_of_a_topic_may_be_a_careful_one() -> None:
     ask = about(TOPIC, target="I cannot help with that")
     (finding,) = draw_findings([confirmed(ask, found(ask))])
