@@ -100,6 +100,7 @@ def _answers(texts: str) -> DetectorResult:
     rows = [
         ["canoes" + texts, "topic", 33.25, 68.125, "Book it here." + texts],
         ["bamboo" + texts, "topic", 0.5, 7.625, "."],
+        ["One two three." + texts, "filler", 0.25, 1.5, "."],
     ]
     return DetectorResult(
         detector="answer_sweep",
