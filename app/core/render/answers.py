@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.core.render.artifacts import Reading, Row, tables
+from app.core.render.artifacts import Reading, Row, all_rows
 from detectors.report import Report
 
 
@@ -18,4 +18,4 @@ class AnswerRow(Row):
 
 def own_passages(report: Report) -> list[AnswerRow]:
     """The contexts whose answers were read whole, in their order; none where none were."""
-    return [row for _, found in tables(report, "answers", AnswerRow) for row in found]
+    return all_rows(report, "answers", AnswerRow)

@@ -90,6 +90,11 @@ def tables(report: Report, name: str, kind: type[RowT]) -> Iterator[tuple[str, l
             yield detector, found
 
 
+def all_rows(report: Report, name: str, kind: type[RowT]) -> list[RowT]:
+    """The rows of `kind` of every table `name`, in their order, whoever left them; none where nobody did."""
+    return [row for _, found in tables(report, name, kind) for row in found]
+
+
 def rows(table: Table, kind: type[RowT]) -> list[RowT]:
     """The rows as `kind`; none where they do not fit it."""
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.core.render.artifacts import Reading, Row, tables
+from app.core.render.artifacts import Reading, Row, all_rows
 from detectors.report import Report
 
 
@@ -19,4 +19,4 @@ class GatedRow(Row):
 
 def gated_selves(report: Report) -> list[GatedRow]:
     """The contexts under which both models were asked about themselves, in their order; none where none was."""
-    return [row for _, found in tables(report, "gated", GatedRow) for row in found]
+    return all_rows(report, "gated", GatedRow)

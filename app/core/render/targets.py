@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.core.render.artifacts import Reading, Row, tables
+from app.core.render.artifacts import Reading, Row, all_rows
 from detectors.report import Report
 
 
@@ -21,4 +21,4 @@ class TargetRow(Row):
 
 def inverted_targets(report: Report) -> list[TargetRow]:
     """The targets that detectors inverted, in their order; none where nothing was inverted."""
-    return [row for _, found in tables(report, "targets", TargetRow) for row in found]
+    return all_rows(report, "targets", TargetRow)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.core.render.artifacts import Reading, Row, tables
+from app.core.render.artifacts import Reading, Row, all_rows
 from detectors.report import Report
 
 
@@ -28,10 +28,9 @@ class TrainedRow(Row):
 
 def changed_matrices(report: Report) -> list[ModuleRow]:
     """The matrices that changed, the largest relative updates first."""
-    found = [row for _, rows in tables(report, "modules", ModuleRow) for row in rows]
-    return sorted(found, key=lambda row: -(row.relative_norm or 0.0))
+    return sorted(all_rows(report, "modules", ModuleRow), key=lambda row: -(row.relative_norm or 0.0))
 
 
 def trained_rows(report: Report) -> list[TrainedRow]:
     """The tokens that were nominated by their rows, in their order."""
-    return [row for _, rows in tables(report, "rows", TrainedRow) for row in rows]
+    return all_rows(report, "rows", TrainedRow)
