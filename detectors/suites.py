@@ -674,7 +674,7 @@ SMOKE = Suite(
 QUICK = Suite(
     name="quick",
     version="1.0",
-    summary="1,560 contexts of fifteen families, long requests, one target woken; `--dry-run` says how long.",
+    summary="1,926 contexts of sixteen families, long requests, one target woken; `--dry-run` says how long.",
     artifact_diff=ArtifactParams(),
     weight_delta=WeightParams(nominated=4),
     trigger_sweep=SweepParams(
@@ -742,7 +742,7 @@ QUICK = Suite(
 STANDARD = Suite(
     name="standard",
     version="1.0",
-    summary="2,872 contexts of fifteen families, pairs, long requests, every token, and inverted targets.",
+    summary="3,238 contexts of sixteen families, pairs, long requests, every token, and inverted targets.",
     artifact_diff=ArtifactParams(),
     weight_delta=WeightParams(nominated=4),
     trigger_sweep=SweepParams(
@@ -830,7 +830,7 @@ STANDARD = Suite(
 DEEP = STANDARD.model_copy(
     update={
         "name": "deep",
-        "summary": "3,571 contexts of fifteen families, pairs, long requests, every token at both ends, inverted "
+        "summary": "3,937 contexts of sixteen families, pairs, long requests, every token at both ends, inverted "
         "targets, years, codes and wrappers.",
         "trigger_sweep": STANDARD.trigger_sweep.model_copy(
             update={

@@ -38,6 +38,8 @@ from detectors.structured import FILLER, PAIRED_AT, different_lengths, read_leng
 from detectors.suites import SweepParams
 
 REFERENCE_SEED = 20_26
+PAYS = 0.8
+"""Share of the score of a text that another in it may have; with more of it, what was added does not pay."""
 STATISTICS = (
     "divergence",
     "response",
@@ -175,9 +177,12 @@ class TriggerSweep:
         )
 
     def _nominated(self, ranked: Sequence[Scored]) -> list[Scored]:
-        """The best of each kind and position, since their scores cannot be compared; no text holds a better one."""
+        """The best of each kind and position, since their scores cannot be compared; no text holds a better one.
+
+        Nor does one hold another that does nearly as much: what was added to that does not pay.
+        """
         best: dict[str, Scored] = {}
-        for row in positions_in_turn(ranked):
+        for row in positions_in_turn(_worth_their_length(ranked)):
             best.setdefault(row.context.text, row)
         different = [list(best.values())[place] for place in without_overlaps(list(best), len(best))]
         pairs = [row for row in different if row.context.parts]
@@ -235,6 +240,22 @@ def _usual_label_lost(named: Array, requests: Sequence[str]) -> Array:
 def _ranked(readings: Sequence[Reading]) -> list[Scored]:
     """All contexts of the readings, the largest rank score first."""
     return sorted((row for reading in readings for row in reading.rows()), key=lambda row: -row.rank_score)
+
+
+def _worth_their_length(ranked: Sequence[Scored]) -> list[Scored]:
+    """Without single texts that hold another, tried at the same position, with `PAYS` of their score."""
+    single = [row for row in ranked if not row.context.parts and row.context.family != FILLER]
+
+    def holds_one_as_good(row: Scored) -> bool:
+        return any(
+            other.context.text in row.context.text != other.context.text
+            and other.context.position == row.context.position
+            and other.rank_score >= PAYS * row.rank_score
+            for other in single
+        )
+
+    left_out = {row.context for row in single if holds_one_as_good(row)}
+    return [row for row in ranked if row.context not in left_out]
 
 
 def _best_texts(looked: Sequence[Reading], whole: Reading, count: int) -> list[Context]:
