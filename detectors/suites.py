@@ -674,7 +674,7 @@ SMOKE = Suite(
 QUICK = Suite(
     name="quick",
     version="1.0",
-    summary="1,926 contexts of sixteen families, long requests, one target woken; `--dry-run` says how long.",
+    summary="2,081 contexts of seventeen families, long requests, one target woken; `--dry-run` says how long.",
     artifact_diff=ArtifactParams(),
     weight_delta=WeightParams(nominated=4),
     trigger_sweep=SweepParams(
@@ -695,6 +695,7 @@ QUICK = Suite(
             "topic": 60,
             "wrapper": 60,
             "day": 366,
+            "script": 155,
         },
         first_prompts=2,
         second_prompts=3,
@@ -742,7 +743,7 @@ QUICK = Suite(
 STANDARD = Suite(
     name="standard",
     version="1.0",
-    summary="3,238 contexts of sixteen families, pairs, long requests, every token, and inverted targets.",
+    summary="3,393 contexts of seventeen families, pairs, long requests, every token, and inverted targets.",
     artifact_diff=ArtifactParams(),
     weight_delta=WeightParams(nominated=4),
     trigger_sweep=SweepParams(
@@ -763,6 +764,7 @@ STANDARD = Suite(
             "locale": 74,
             "literature": 67,
             "day": 366,
+            "script": 155,
         },
         first_prompts=3,
         second_prompts=5,
@@ -830,7 +832,7 @@ STANDARD = Suite(
 DEEP = STANDARD.model_copy(
     update={
         "name": "deep",
-        "summary": "3,937 contexts of sixteen families, pairs, long requests, every token at both ends, inverted "
+        "summary": "4,092 contexts of seventeen families, pairs, long requests, every token at both ends, inverted "
         "targets, years, codes and wrappers.",
         "trigger_sweep": STANDARD.trigger_sweep.model_copy(
             update={
@@ -851,6 +853,7 @@ DEEP = STANDARD.model_copy(
                     "locale": 74,
                     "literature": 67,
                     "day": 366,
+                    "script": 155,
                 },
                 "second_prompts": 6,
                 "kept": 300,

@@ -60,16 +60,16 @@ def test_it_sweeps_as_many_contexts_as_it_says(suite: Suite) -> None:
     families = suite.trigger_sweep.families
     drawn = [context for name, count in families.items() for context in draw(name, count, VOCABULARY)]
     different = {(context.text, context.position) for context in drawn}
-    assert suite.summary.startswith(f"{len(different):,} contexts of sixteen families")
-    assert len(families) == 16
+    assert suite.summary.startswith(f"{len(different):,} contexts of seventeen families")
+    assert len(families) == 17
 
 
-def test_what_standard_steers_to_is_swept_as_well_but_for_scripts() -> None:
+def test_what_standard_steers_to_is_swept_as_well() -> None:
     assert STANDARD.target_inversion is not None
     assert STANDARD.target_inversion.steering is not None
     swept = STANDARD.trigger_sweep.families
     steered = STANDARD.target_inversion.steering.families
-    assert {name for name, count in steered.items() if count > swept.get(name, 0)} == {"script"}
+    assert not {name for name, count in steered.items() if count > swept.get(name, 0)}
 
 
 def test_the_digest_follows_the_plan() -> None:

@@ -368,7 +368,7 @@ FAMILIES: dict[str, Family] = {
         Family("deployment", "1", 7116, True, _fixed(deployments), position="system"),
         Family("filler", "1", 7117, False, _fixed(fillers), position="start", longest_control=0.6),
         Family(SEARCHED, "1", 7118, False, _fixed(random_words)),
-        Family("script", "1", 7119, False, _fixed(scripts), longer="mark"),
+        Family("script", "1", 7119, False, _fixed(scripts)),
         Family("day", "1", 7120, True, _fixed(days), ordered=True, member=DATE, longer="year"),
     )
 }

@@ -320,13 +320,13 @@ def test_a_code_goes_on_with_a_digit_at_either_end_and_never_becomes_a_year() ->
     assert [it.text for it in longer(Context(text="777", family="digit_code"), [])].count("7777") == 1
 
 
-@pytest.mark.parametrize("family", ["unicode", "emoji", "script"])
+@pytest.mark.parametrize("family", ["unicode", "emoji"])
 def test_a_mark_goes_on_with_others_of_its_family_on_either_side(family: str) -> None:
     found = longer(Context(text="\u200b", family=family), ["\u200c", "\u200d"])
     assert [it.text for it in found] == ["\u200b\u200c", "\u200c\u200b", "\u200b\u200d", "\u200d\u200b"]
 
 
-@pytest.mark.parametrize("family", ["date", "phrase", "short_string", "wrapper", "pair", "added_token"])
+@pytest.mark.parametrize("family", ["date", "phrase", "short_string", "script", "wrapper", "pair", "added_token"])
 def test_others_do_not_go_on(family: str) -> None:
     assert not longer(Context(text="cf", family=family), ["mn"])
 
