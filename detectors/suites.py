@@ -706,6 +706,7 @@ QUICK = Suite(
         moved={"start": 80, "system": 20},
         position_prompts=2,
         growth=2,
+        grown=2,
         paired=6,
         wordings=1,
         length_prompts=2,
