@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import permutations
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from detectors.contexts.families import FAMILIES, FILLER_LENGTHS, filler
 from detectors.engine.observations import Array, Ask
 from detectors.reading import Measured, Reading, observe
 
+T = TypeVar("T")
 PAIRED_AT: tuple[Position, ...] = ("start", "end")
 """Where the first part of a pair stands; the second stands at the end."""
 BEYOND_CONTROLS = " beyond shorter fillers"
@@ -73,9 +75,9 @@ def fillers(wordings: int) -> list[Context]:
     return [Context(text=text, family=FILLER, position=FAMILIES[FILLER].position) for text in texts]
 
 
-def all_but_shortest(contexts: Sequence[Context]) -> list[Context]:
-    """Of fillers those that have a next shorter one."""
-    return [context for place, context in enumerate(contexts) if place % len(FILLER_LENGTHS)]
+def all_but_shortest(of_each: Sequence[T]) -> list[T]:
+    """What belongs to fillers that have a shorter one, of what there is of each in the order of `fillers`."""
+    return [it for place, it in enumerate(of_each) if place % len(FILLER_LENGTHS)]
 
 
 def different_lengths(contexts: Sequence[Context], scores: Sequence[float]) -> list[int]:

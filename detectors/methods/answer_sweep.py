@@ -96,7 +96,10 @@ class AnswerSweep:
         """Nominates what stands out most; what others nominated plays no part."""
         topics = self._topics(ask)
         lengths = [self._lengths(ask)] if self.params.wordings else []
-        best = [*topics.best(self.params.nominated), *(it for swept in lengths for it in swept.best(self.params.lengths))]
+        best = [
+            *topics.best(self.params.nominated),
+            *(it for swept in lengths for it in swept.best(self.params.lengths)),
+        ]
         rows = [row for swept in (topics, *lengths) for row in swept.rows()]
         return self.spec.result(
             "completed",
@@ -125,10 +128,9 @@ class AnswerSweep:
         weights, passages = self._weighed(ask, every, self._ordinary)
         mean = weights.mean(axis=1, keepdims=True)
         beyond = beyond_controls(mean, self.params.wordings)
-        said = [passage for context, passage in zip(every, passages, strict=True) if context in contexts]
         scores = mean_z(beyond, steps(mean, self.params.wordings), self.params.scale_floor)
         order = different_lengths(contexts, scores.tolist())
-        return _Swept(order, LENGTHS, contexts, scores, beyond[:, 0], said)
+        return _Swept(order, LENGTHS, contexts, scores, beyond[:, 0], all_but_shortest(passages))
 
     def _weighed(self, ask: Ask, contexts: Sequence[Context], requests: Sequence[str]) -> tuple[Array, list[str]]:
         """Weights of the subject's answers, float [context, request] in nats, and the heaviest passage of each context.

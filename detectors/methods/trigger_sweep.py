@@ -190,7 +190,11 @@ class TriggerSweep:
         order = different_lengths([row.context for row in longer], [row.rank_score for row in longer])
         swept = [row for row in different if not row.context.parts and row.context.family != FILLER]
         params = self.params
-        return [*swept[: params.nominated], *pairs[: params.paired_nominated], *(longer[place] for place in order[: params.longer_nominated])]
+        return [
+            *swept[: params.nominated],
+            *pairs[: params.paired_nominated],
+            *(longer[place] for place in order[: params.longer_nominated]),
+        ]
 
     def _coverage(self, whole: Reading, looked: list[Reading], ask: Ask) -> dict[str, Any]:
         tried = [context for reading in (whole, *looked) for context in reading.contexts]
