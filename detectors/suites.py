@@ -93,7 +93,7 @@ class SweepParams(Plain):
     moved: dict[Literal["start", "inside", "system"], Annotated[int, Field(ge=1)]]
     position_prompts: int = Field(ge=1)
     growth: int = Field(default=0, ge=0)
-    grown: int = Field(default=3, ge=1)
+    grown: int = Field(default=2, ge=1)
     pieces: int = Field(default=12, ge=1)
     paired: int = Field(default=0, ge=0)
     wordings: int = Field(default=0, ge=0, le=FILLER_WORDINGS)
@@ -706,7 +706,6 @@ QUICK = Suite(
         moved={"start": 80, "system": 20},
         position_prompts=2,
         growth=2,
-        grown=2,
         paired=6,
         wordings=1,
         length_prompts=2,
@@ -776,8 +775,6 @@ STANDARD = Suite(
         moved={"start": 200, "system": 100},
         position_prompts=3,
         growth=2,
-        grown=6,
-        pieces=20,
         paired=12,
         wordings=3,
         length_prompts=3,
