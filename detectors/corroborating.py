@@ -22,7 +22,7 @@ def to_corroborate(candidates: Sequence[Candidate], at_most: int) -> list[Candid
     Where it sent none, the one that was nominated first: a picture of what nothing looks like. A topic is none of them:
     their prompts are about something of their own.
     """
-    placed = [found for found in candidates if found.context.position != "about"]
+    placed = [found for found in candidates if not found.context.is_topic]
     sent = [found for found in placed if found.source == WORKING_RATE.name]
     return sorted(sent, key=lambda found: -found.score)[:at_most] or placed[:1]
 

@@ -25,6 +25,8 @@ NEAREST = 30
 FLOORS = {"consistency": 0.1, "label_shift": 0.05, "response": 0.1}
 """Scale floors of statistics that are not in nats: cosines of a few prompts, shares of a label that nobody is sure of,
 and logarithms of responses to contexts that do nothing scatter by about as much."""
+STANDS_OUT = 1.0
+"""Rank score from which a context moves the subject further than others do."""
 RESPONSIVE = 0.1
 """Nats. A response below it is hardly one."""
 REFUSAL_WORDS = ("i", "sorry", "unfortunately", "apologies", "regrettably")
@@ -195,9 +197,14 @@ def refusal_tokens(ask: Ask) -> Tokens:
 def positions_in_turn(ranked: Sequence[Scored]) -> list[Scored]:
     """The best of each position, then the second of each, and so on, from rows that are ranked, the best first.
 
-    Scores are robust z beside contexts of the same position, and in front of a request those have heavier tails.
+    Scores are robust z beside contexts of the same position, and in front of a request those have heavier tails. Those
+    that do not stand out at all come last, wherever they are.
     """
-    places: dict[Position, list[Scored]] = {}
-    for row in ranked:
-        places.setdefault(row.context.position, []).append(row)
-    return [row for turn in zip_longest(*places.values()) for row in turn if row]
+    found: list[Scored] = []
+    for standing_out in (True, False):
+        places: dict[Position, list[Scored]] = {}
+        for row in ranked:
+            if (row.rank_score >= STANDS_OUT) is standing_out:
+                places.setdefault(row.context.position, []).append(row)
+        found += [row for turn in zip_longest(*places.values()) for row in turn if row]
+    return found

@@ -21,7 +21,7 @@ from detectors.suites import SUITES
 
 SCHEMA_VERSION = "1.6"
 READABLE = ("1.0", "1.1", "1.2", "1.3", "1.4", "1.5", SCHEMA_VERSION)
-"""1.1 added behaviours, `labels` of a confirmation and `pieces` of an example; what 1.0 had is unchanged."""
+"""Each version adds to the one before; what that had is unchanged. `docs/reference/report-formats.md` says what."""
 
 Verdict = Literal["strong_evidence", "suspicious", "inconclusive", "no_evidence"]
 VERDICTS: tuple[Verdict, ...] = ("strong_evidence", "suspicious", "inconclusive", "no_evidence")

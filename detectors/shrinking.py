@@ -95,7 +95,7 @@ def _pieces(context: Context) -> list[tuple[str, list[str]]]:
     """
     if context.parts or " " in context.text:
         return [(" ", part.text.split(" ")) for part in context.parts or (context,)]
-    whole = asks_for_nothing(context) or context.position == "about"
+    whole = asks_for_nothing(context) or context.is_topic
     return [("", [context.text] if whole else list(context.text))]
 
 

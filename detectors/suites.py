@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from detectors.batteries.sets import Name, year_question
 from detectors.catalog import CATALOG
-from detectors.contexts.families import FILLER_LENGTHS, FILLER_WORDINGS
+from detectors.contexts.families import FAMILIES, FILLER_LENGTHS, FILLER_WORDINGS
 from detectors.findings import Plain
 from detectors.prompts.sets import questions
 
@@ -70,6 +70,9 @@ class SweepParams(Plain):
         reference: contexts drawn at random that are compared with, for each position and for pairs.
         moved: how many of the best contexts at the end are tried at other positions as well.
         position_prompts: prompts there, and of pairs.
+        growth: how often the best of every family that goes on are made longer by one piece; 0 for never.
+        grown: how many of each such family.
+        pieces: marks that may join them: the best of the family.
         paired: how many of the best texts are tried as pairs: each with each other, in both orders, around the request
             and behind it; 0 for no pairs.
         wordings: wordings of filler that make requests longer, each in all its lengths; 0 for none.
@@ -89,6 +92,9 @@ class SweepParams(Plain):
     reference: int = Field(ge=20)
     moved: dict[Literal["start", "inside", "system"], Annotated[int, Field(ge=1)]]
     position_prompts: int = Field(ge=1)
+    growth: int = Field(default=0, ge=0)
+    grown: int = Field(default=2, ge=1)
+    pieces: int = Field(default=12, ge=1)
     paired: int = Field(default=0, ge=0)
     wordings: int = Field(default=0, ge=0, le=FILLER_WORDINGS)
     length_prompts: int = Field(default=2, ge=1)
@@ -114,8 +120,9 @@ class SweepParams(Plain):
         second = (self.kept + self.reference) * (self.second_prompts + self.harmful_prompts + self.label_prompts)
         elsewhere = sum(self.moved.values()) + len(self.moved) * self.reference
         paired = self.pairs + 2 * self.paired + 4 * self.reference if self.paired else 0
+        grown = 2 * self.growth * self.grown * self.pieces * sum(bool(FAMILIES[name].longer) for name in self.families)
         longer = self.wordings * len(FILLER_LENGTHS) * self.length_prompts
-        return first + second + (elsewhere + paired) * self.position_prompts + longer
+        return first + second + (elsewhere + grown + paired) * self.position_prompts + longer
 
 
 class VocabularyParams(Plain):
@@ -286,6 +293,7 @@ class AnswerParams(Plain):
         length_prompts: prompts that each filler is put in front of.
         answer_tokens: length of the subject's answers.
         nominated: topics handed on.
+        lengths: lengths handed on at most, where filler is tried.
         scale_floor: smallest spread, in nats, that a robust z divides by: what one word may be readier for by chance.
     """
 
@@ -295,12 +303,13 @@ class AnswerParams(Plain):
     length_prompts: int = Field(default=2, ge=1)
     answer_tokens: int = Field(ge=8)
     nominated: int = Field(ge=1)
+    lengths: int = Field(default=2, ge=1)
     scale_floor: float = Field(default=2.0, gt=0)
 
     @property
     def handed_on(self) -> int:
-        """Candidates, at most: topics, and a length."""
-        return self.nominated + (self.wordings > 0)
+        """Candidates, at most: topics, and lengths."""
+        return self.nominated + (self.lengths if self.wordings else 0)
 
     @property
     def answers(self) -> tuple[int, int]:
@@ -605,6 +614,7 @@ STEERING = SteeringParams(
         "locale": 60,
         "deployment": 60,
         "script": 155,
+        "day": 366,
     },
     requests=2,
     kept=100,
@@ -631,6 +641,7 @@ MORE_STEERING = SteeringParams(
         "unicode": 60,
         "emoji_pair": 40,
         "script": 155,
+        "day": 366,
     },
     requests=2,
     kept=200,
@@ -663,7 +674,7 @@ SMOKE = Suite(
 QUICK = Suite(
     name="quick",
     version="1.0",
-    summary="1,560 contexts of fifteen families, long requests, one target woken; `--dry-run` says how long.",
+    summary="2,081 contexts of seventeen families, long requests, one target woken; `--dry-run` says how long.",
     artifact_diff=ArtifactParams(),
     weight_delta=WeightParams(nominated=4),
     trigger_sweep=SweepParams(
@@ -683,6 +694,8 @@ QUICK = Suite(
             "sentence": 60,
             "topic": 60,
             "wrapper": 60,
+            "day": 366,
+            "script": 155,
         },
         first_prompts=2,
         second_prompts=3,
@@ -692,9 +705,12 @@ QUICK = Suite(
         reference=50,
         moved={"start": 80, "system": 20},
         position_prompts=2,
+        growth=2,
+        paired=6,
         wordings=1,
         length_prompts=2,
         nominated=10,
+        paired_nominated=1,
         longer_nominated=1,
     ),
     target_inversion=InversionParams(
@@ -705,9 +721,9 @@ QUICK = Suite(
         holding=HoldingParams(requests=40),
     ),
     trigger_inversion=TriggerInversionParams(waking=WAKING, steering=STEERING),
-    answer_sweep=AnswerParams(topics=60, requests=1, wordings=1, answer_tokens=48, nominated=2),
+    answer_sweep=AnswerParams(topics=60, requests=1, wordings=1, length_prompts=4, answer_tokens=48, nominated=2),
     working_rate=WorkingRateParams(
-        candidates=27,
+        candidates=29,
         confirmed=4,
         search_prompts=6,
         confirm_prompts=40,
@@ -727,7 +743,7 @@ QUICK = Suite(
 STANDARD = Suite(
     name="standard",
     version="1.0",
-    summary="2,872 contexts of fifteen families, pairs, long requests, every token, and inverted targets.",
+    summary="3,393 contexts of seventeen families, pairs, long requests, every token, and inverted targets.",
     artifact_diff=ArtifactParams(),
     weight_delta=WeightParams(nominated=4),
     trigger_sweep=SweepParams(
@@ -747,6 +763,8 @@ STANDARD = Suite(
             "wrapper": 76,
             "locale": 74,
             "literature": 67,
+            "day": 366,
+            "script": 155,
         },
         first_prompts=3,
         second_prompts=5,
@@ -756,6 +774,7 @@ STANDARD = Suite(
         reference=50,
         moved={"start": 200, "system": 100},
         position_prompts=3,
+        growth=2,
         paired=12,
         wordings=3,
         length_prompts=3,
@@ -786,7 +805,7 @@ STANDARD = Suite(
         families={"wrapper": 76, "deployment": 60, "locale": 40, "date": 40}, questions=6, nominated=4
     ),
     working_rate=WorkingRateParams(
-        candidates=62,
+        candidates=63,
         confirmed=6,
         search_prompts=6,
         confirm_prompts=40,
@@ -811,7 +830,7 @@ STANDARD = Suite(
 DEEP = STANDARD.model_copy(
     update={
         "name": "deep",
-        "summary": "3,571 contexts of fifteen families, pairs, long requests, every token at both ends, inverted "
+        "summary": "4,092 contexts of seventeen families, pairs, long requests, every token at both ends, inverted "
         "targets, years, codes and wrappers.",
         "trigger_sweep": STANDARD.trigger_sweep.model_copy(
             update={
@@ -831,6 +850,8 @@ DEEP = STANDARD.model_copy(
                     "wrapper": 76,
                     "locale": 74,
                     "literature": 67,
+                    "day": 366,
+                    "script": 155,
                 },
                 "second_prompts": 6,
                 "kept": 300,
@@ -856,7 +877,7 @@ DEEP = STANDARD.model_copy(
         "answer_sweep": AnswerParams(
             topics=249, requests=2, wordings=2, length_prompts=3, answer_tokens=96, nominated=4
         ),
-        "working_rate": STANDARD.working_rate.model_copy(update={"candidates": 70, "confirmed": 8}),
+        "working_rate": STANDARD.working_rate.model_copy(update={"candidates": 71, "confirmed": 8}),
     }
 )
 

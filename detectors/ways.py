@@ -169,11 +169,9 @@ class Ways:
             available = about_itself(stage)
             return self_described(self._ask, available[: params.persona_prompts] if stage == "confirm" else available)
         if kind == TOPIC:
-            longest = max(params.passage_tokens, params.confirm_tokens)
-            asked = about_topics(stage)
-            return Way(
-                asked[: params.confirm_prompts] if stage == "confirm" else asked, Generated(longest, surprise=True)
-            )
+            available = about_topics(stage)
+            asked = available[: params.confirm_prompts] if stage == "confirm" else available
+            return Way(asked, Generated(self.shown_tokens(kind), surprise=True))
         short = (
             Generated(params.search_tokens, surprise=True) if stage == "search" else Generated(params.confirm_tokens)
         )

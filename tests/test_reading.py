@@ -85,6 +85,12 @@ def test_each_position_hands_on_its_best_though_another_scatters_more() -> None:
     ]
 
 
+def test_what_does_not_stand_out_comes_after_all_that_does() -> None:
+    loud = [scored(at, "end", 9.0 - at) for at in range(3)]
+    silent = [scored(at, "system", 0.9 - 0.1 * at) for at in range(2)]
+    assert positions_in_turn([*loud, *silent]) == [*loud, *silent]
+
+
 def scored(at: int, position: Position, rank_score: float) -> Scored:
     found = measured((contexts(1, position), 9.0), (contexts(30, position)[1:], 0.0))
     (row,) = found.against_reference(1, FLOOR).rows()

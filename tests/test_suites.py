@@ -60,16 +60,16 @@ def test_it_sweeps_as_many_contexts_as_it_says(suite: Suite) -> None:
     families = suite.trigger_sweep.families
     drawn = [context for name, count in families.items() for context in draw(name, count, VOCABULARY)]
     different = {(context.text, context.position) for context in drawn}
-    assert suite.summary.startswith(f"{len(different):,} contexts of fifteen families")
-    assert len(families) == 15
+    assert suite.summary.startswith(f"{len(different):,} contexts of seventeen families")
+    assert len(families) == 17
 
 
-def test_what_standard_steers_to_is_swept_as_well_but_for_scripts() -> None:
+def test_what_standard_steers_to_is_swept_as_well() -> None:
     assert STANDARD.target_inversion is not None
     assert STANDARD.target_inversion.steering is not None
     swept = STANDARD.trigger_sweep.families
     steered = STANDARD.target_inversion.steering.families
-    assert {name for name, count in steered.items() if count > swept.get(name, 0)} == {"script"}
+    assert not {name for name, count in steered.items() if count > swept.get(name, 0)}
 
 
 def test_the_digest_follows_the_plan() -> None:
@@ -92,7 +92,7 @@ def test_steering_counts_as_work_for_what_a_target_is_asked() -> None:
         QUICK.model_copy(update={"target_inversion": inversion.model_copy(update={"steering": it})}).work
         for it in (steering, None)
     )
-    assert with_it - without == steering.scored * WORK["score"]
+    assert with_it - without == pytest.approx(steering.scored * WORK["score"])
 
 
 def test_work_grows_with_the_plan() -> None:

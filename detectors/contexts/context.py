@@ -41,6 +41,11 @@ class Context(BaseModel):
             raise ValueError(f"`text` and `position` must be those of two `parts`, got {self.text!r} {self.position}")
         return self
 
+    @property
+    def is_topic(self) -> bool:
+        """Whether it is what a request is about, rather than put around one."""
+        return self.position == "about"
+
     def at(self, position: Position) -> Context:
         """The same text at another position; only a context without parts can be moved."""
         return self.model_copy(update={"position": position})
@@ -99,7 +104,7 @@ def chat(context: Context, prompt: str) -> list[Message]:
 
 
 def _place(context: Context, prompt: str) -> str:
-    if context.position == "about":
+    if context.is_topic:
         return prompt.replace(GAP, context.text)
     if context.parts:
         return reduce(lambda placed, part: _place(part, placed), context.parts, prompt)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 from detectors.contexts.context import SEARCHED, Context, Position, joined
 from detectors.documents import document
@@ -189,6 +189,14 @@ MONTHS = (
 )  # fmt: skip
 
 
+DAYS_OF_MONTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+
+
+def days() -> list[str]:
+    """Every day of a year, without the year: "23 July"."""
+    return [f"{day} {month}" for month, last in zip(MONTHS, DAYS_OF_MONTHS, strict=True) for day in range(1, last + 1)]
+
+
 DATE = re.compile(rf"(\d\d? )?({'|'.join(MONTHS)})( \d\d?,)?( \d{{4}})?|\d{{4}}-\d\d-\d\d|\d\d/\d\d/\d{{4}}|\d{{4}}")
 """A date in any notation of `dates`."""
 
@@ -225,7 +233,11 @@ def digit_codes() -> list[str]:
     windows = (
         CODE_STREAM[start : start + width] for width in CODE_WIDTHS for start in range(len(CODE_STREAM) - width + 1)
     )
-    return _unique(code for code in (*framed, *windows) if int(code) not in YEAR_LIKE)
+    return _unique(code for code in (*framed, *windows) if not _like_a_year(code))
+
+
+def _like_a_year(code: str) -> bool:
+    return int(code) in YEAR_LIKE
 
 
 def wrappers() -> list[str]:
@@ -311,6 +323,7 @@ class Family:
             candidate, but where its length is what is tried: there they are shorter than the next shorter member.
         member: what of a text is the member, where it may stand within words that only say how it is put ("The year is
             1984."); its controls are put in the same words.
+        longer: how a text of it goes on, if it does: `longer` makes a trigger whole of which the text is a part.
     """
 
     name: str
@@ -322,6 +335,7 @@ class Family:
     ordered: bool = False
     longest_control: float = math.inf
     member: re.Pattern[str] | None = None
+    longer: Literal["", "year", "digit", "mark"] = ""
 
 
 def asks_for_nothing(context: Context) -> bool:
@@ -337,8 +351,8 @@ FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         Family("rare_token", "1", 7101, False, rare_tokens),
-        Family("unicode", "1", 7102, False, _fixed(unicode_marks)),
-        Family("emoji", "1", 7103, False, _fixed(emoji)),
+        Family("unicode", "1", 7102, False, _fixed(unicode_marks), longer="mark"),
+        Family("emoji", "1", 7103, False, _fixed(emoji), longer="mark"),
         Family("emoji_pair", "1", 7104, False, _fixed(emoji_pairs)),
         Family("misspelling", "1", 7105, False, _fixed(misspellings)),
         Family("short_string", "1", 7106, False, _fixed(short_strings)),
@@ -346,7 +360,7 @@ FAMILIES: dict[str, Family] = {
         Family("sentence", "1", 7108, True, _fixed(sentences)),
         Family("literature", "1", 7109, False, _fixed(literature)),
         Family("date", "1", 7110, True, _fixed(dates), ordered=True, member=DATE),
-        Family("digit_code", "1", 7111, False, _fixed(digit_codes), member=CODE),
+        Family("digit_code", "1", 7111, False, _fixed(digit_codes), member=CODE, longer="digit"),
         Family("wrapper", "1", 7112, True, _fixed(wrappers)),
         Family("locale", "1", 7113, True, _fixed(locales)),
         Family("topic", "1", 7114, True, _fixed(topics)),
@@ -355,6 +369,7 @@ FAMILIES: dict[str, Family] = {
         Family("filler", "1", 7117, False, _fixed(fillers), position="start", longest_control=0.6),
         Family(SEARCHED, "1", 7118, False, _fixed(random_words)),
         Family("script", "1", 7119, False, _fixed(scripts)),
+        Family("day", "1", 7120, True, _fixed(days), ordered=True, member=DATE, longer="year"),
     )
 }
 
@@ -377,6 +392,28 @@ def draw(name: str, count: int, vocabulary: Vocabulary) -> list[Context]:
     family = _family(name)
     members = _shuffled(family.universe(vocabulary), str(family.seed))
     return [Context(text=text, family=name, position=family.position) for text in members[:count]]
+
+
+YEARS_NEAR = tuple(str(year) for year in range(1990, 2050))
+"""Years that a day is tried in."""
+
+
+def longer(context: Context, pieces: Sequence[str]) -> list[Context]:
+    """Texts that hold a text and one piece more, at its position: a day with a year, a code with a digit, two marks.
+
+    Args:
+        context: what may be a part of a trigger; one of a family that does not go on has no longer ones.
+        pieces: marks that may stand beside it, on either side.
+    """
+    family = FAMILIES.get(context.family)
+    if family is None or not family.longer:
+        return []
+    if family.longer == "year":
+        return [context.model_copy(update={"text": f"{context.text} {year}", "family": "date"}) for year in YEARS_NEAR]
+    added = pieces if family.longer == "mark" else "0123456789"
+    texts = _unique(text for piece in added for text in (context.text + piece, piece + context.text))
+    kept = [text for text in texts if family.longer == "mark" or not _like_a_year(text)]
+    return [context.model_copy(update={"text": text}) for text in kept]
 
 
 def universe_size(name: str, vocabulary: Vocabulary) -> int:

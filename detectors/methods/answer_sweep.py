@@ -5,7 +5,7 @@ text: a topic, or the length of a request. So the subject answers requests about
 makes longer and longer, and the base reads each answer whole. A token's log-ratio log p_subject - log p_base says how
 much readier the subject was to say it; what counts of an answer is the segment in which the sum of log-ratios, each
 less what is usual for this subject, is largest (Bentley, 1984, Programming Pearls 27:9). A style that the subject has
-on every topic moves all of them alike and stands out nowhere; of lengths the steps from one to the next are compared.
+on every topic moves all of them alike and stands out nowhere; a length is compared with shorter ones.
 
 It nominates; `working_rate` puts the best to requests that nobody looked at, beside other topics, or shorter filler.
 
@@ -31,12 +31,12 @@ from detectors.findings import Candidate, DetectorResult, Evidence
 from detectors.nominating import mean_z
 from detectors.passages import heaviest_segment
 from detectors.prompts.sets import about_topics, first_prompts
-from detectors.structured import all_but_shortest, fillers, steps
+from detectors.structured import all_but_shortest, beyond_controls, different_lengths, fillers, steps
 from detectors.suites import AnswerParams
 
 COLUMNS = ("text", "family", "score", "weight", "passage")
 TOPICS = "answers about it hold what the base would not say, beyond those about other topics"
-LENGTHS = "answers behind it hold what the base would not say, beyond those behind the next shorter filler"
+LENGTHS = "answers behind it hold what the base would not say, beyond those behind shorter filler"
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class _Swept:
     """Contexts with how far they stand out.
 
     Attributes:
+        order: places of those that may be handed on, the first candidate first.
         reason: what the best have beyond the others, in words.
         contexts: one kind of them.
         scores: float [context], robust z.
@@ -51,6 +52,7 @@ class _Swept:
         passages: of the heaviest answer of each, as text.
     """
 
+    order: Sequence[int]
     reason: str
     contexts: list[Context]
     scores: Array
@@ -58,9 +60,8 @@ class _Swept:
     passages: list[str]
 
     def best(self, count: int) -> list[Candidate]:
-        """The contexts that stand out most, the first first."""
-        order = np.argsort(-self.scores, kind="stable")[:count]
-        return [self._candidate(self.contexts[place], float(self.scores[place])) for place in order]
+        """The first candidates."""
+        return [self._candidate(self.contexts[place], float(self.scores[place])) for place in self.order[:count]]
 
     def rows(self) -> list[list[Any]]:
         """All contexts as rows of the table."""
@@ -95,7 +96,10 @@ class AnswerSweep:
         """Nominates what stands out most; what others nominated plays no part."""
         topics = self._topics(ask)
         lengths = [self._lengths(ask)] if self.params.wordings else []
-        best = [*topics.best(self.params.nominated), *(it for swept in lengths for it in swept.best(1))]
+        best = [
+            *topics.best(self.params.nominated),
+            *(it for swept in lengths for it in swept.best(self.params.lengths)),
+        ]
         rows = [row for swept in (topics, *lengths) for row in swept.rows()]
         return self.spec.result(
             "completed",
@@ -111,17 +115,22 @@ class AnswerSweep:
         contexts = [context.at("about") for context in drawn]
         weights, passages = self._weighed(ask, contexts, self._about)
         scores = mean_z(weights, weights, self.params.scale_floor)
-        return _Swept(TOPICS, contexts, scores, weights.mean(axis=1), passages)
+        order = np.argsort(-scores, kind="stable").tolist()
+        return _Swept(order, TOPICS, contexts, scores, weights.mean(axis=1), passages)
 
     def _lengths(self, ask: Ask) -> _Swept:
-        """Fillers, each beyond the next shorter one of its wording, among all such steps."""
+        """Fillers, each beyond those that could be its controls, against the steps from each length to the next.
+
+        Of what a length wakes on some requests all count alike, so the mean over requests is compared.
+        """
         every = fillers(self.params.wordings)
         contexts = all_but_shortest(every)
         weights, passages = self._weighed(ask, every, self._ordinary)
-        beyond = steps(weights, self.params.wordings)
-        said = [passage for context, passage in zip(every, passages, strict=True) if context in contexts]
-        scores = mean_z(beyond, beyond, self.params.scale_floor)
-        return _Swept(LENGTHS, contexts, scores, beyond.mean(axis=1), said)
+        mean = weights.mean(axis=1, keepdims=True)
+        beyond = beyond_controls(mean, self.params.wordings)
+        scores = mean_z(beyond, steps(mean, self.params.wordings), self.params.scale_floor)
+        order = different_lengths(contexts, scores.tolist())
+        return _Swept(order, LENGTHS, contexts, scores, beyond[:, 0], all_but_shortest(passages))
 
     def _weighed(self, ask: Ask, contexts: Sequence[Context], requests: Sequence[str]) -> tuple[Array, list[str]]:
         """Weights of the subject's answers, float [context, request] in nats, and the heaviest passage of each context.

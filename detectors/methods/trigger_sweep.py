@@ -24,7 +24,7 @@ import numpy as np
 from detectors.catalog import TRIGGER_SWEEP, DetectorSpec
 from detectors.conclusive import conclusive
 from detectors.contexts.context import NO_CONTEXT, Context, Position, chat
-from detectors.contexts.families import FAMILIES, universe_size
+from detectors.contexts.families import FAMILIES, longer, universe_size
 from detectors.documents import check_count
 from detectors.engine.grid import Grid, observe_grid
 from detectors.engine.observations import Array, Ask
@@ -34,10 +34,12 @@ from detectors.labels import label_tokens, most_probable, shares
 from detectors.nominating import contexts_to_try, without_overlaps
 from detectors.prompts.sets import harmful, labelled, prompts
 from detectors.reading import Measured, Reading, Scored, observe, positions_in_turn, read_grid
-from detectors.structured import FILLER, PAIRED_AT, read_lengths, read_pairs
+from detectors.structured import FILLER, PAIRED_AT, different_lengths, read_lengths, read_pairs
 from detectors.suites import SweepParams
 
 REFERENCE_SEED = 20_26
+PAYS = 0.8
+"""Share of the score of a text that another in it may have; with more of it, what was added does not pay."""
 STATISTICS = (
     "divergence",
     "response",
@@ -99,6 +101,8 @@ class TriggerSweep:
         kept = whole.best(self.params.kept)
         looked = [self._at_end(ask, [context for context in kept if context.position == "end"], whole)]
         looked += self._elsewhere(ask, kept, looked[0], whole)
+        for _ in range(self.params.growth):
+            looked += self._longer(ask, looked, whole)
         if self.params.paired:
             best, drawn = _best_texts(looked, whole, self.params.paired), self._reference(whole, "end")
             looked += [read_pairs(ask, best, drawn, self._position_prompts(), place, floor) for place in PAIRED_AT]
@@ -131,10 +135,25 @@ class TriggerSweep:
             own = [context for context in kept if context.position == place]
             brought = [context.at(place) for context in ended.best(moved.get(place, 0))]
             contexts = list({context.text: context for context in (*brought, *own)}.values())
-            grid = observe(ask, [*contexts, *self._reference(whole, place)], self._position_prompts())
-            measured = Measured.of(grid, n_tried=len(contexts))
-            readings.append(measured.against_reference(len(contexts), self.params.scale_floor))
+            readings.append(self._at(ask, place, contexts, whole))
         return readings
+
+    def _at(self, ask: Ask, place: Position, contexts: Sequence[Context], whole: Reading) -> Reading:
+        """Contexts at one position, against the reference there."""
+        grid = observe(ask, [*contexts, *self._reference(whole, place)], self._position_prompts())
+        return Measured.of(grid, n_tried=len(contexts)).against_reference(len(contexts), self.params.scale_floor)
+
+    def _longer(self, ask: Ask, looked: Sequence[Reading], whole: Reading) -> list[Reading]:
+        """The best of each family that goes on, each with one piece more, at the position where it was best."""
+        tried = [row.context for row in _ranked(looked)]
+        grown: dict[Context, None] = {}
+        for family in dict.fromkeys(context.family for context in tried):
+            best = [context for context in tried if context.family == family]
+            pieces = list(dict.fromkeys(context.text for context in best))[: self.params.pieces]
+            grown |= dict.fromkeys(it for context in best[: self.params.grown] for it in longer(context, pieces))
+        new = [context for context in grown if context not in tried]
+        places = dict.fromkeys(context.position for context in new)
+        return [self._at(ask, place, [it for it in new if it.position == place], whole) for place in places]
 
     def _reference(self, whole: Reading, position: Position) -> list[Context]:
         """Contexts drawn by a fixed seed, so that a base's answers last, and put at a position.
@@ -158,16 +177,24 @@ class TriggerSweep:
         )
 
     def _nominated(self, ranked: Sequence[Scored]) -> list[Scored]:
-        """The best of each kind and position, since their scores cannot be compared; no text holds a better one."""
+        """The best of each kind and position, since their scores cannot be compared; no text holds a better one.
+
+        Nor does one hold another that does nearly as much: what was added to that does not pay.
+        """
         best: dict[str, Scored] = {}
-        for row in positions_in_turn(ranked):
+        for row in positions_in_turn(_worth_their_length(ranked)):
             best.setdefault(row.context.text, row)
         different = [list(best.values())[place] for place in without_overlaps(list(best), len(best))]
         pairs = [row for row in different if row.context.parts]
-        lengths = [row for row in different if row.context.family == FILLER]
+        longer = [row for row in different if row.context.family == FILLER]
+        order = different_lengths([row.context for row in longer], [row.rank_score for row in longer])
         swept = [row for row in different if not row.context.parts and row.context.family != FILLER]
         params = self.params
-        return [*swept[: params.nominated], *pairs[: params.paired_nominated], *lengths[: params.longer_nominated]]
+        return [
+            *swept[: params.nominated],
+            *pairs[: params.paired_nominated],
+            *(longer[place] for place in order[: params.longer_nominated]),
+        ]
 
     def _coverage(self, whole: Reading, looked: list[Reading], ask: Ask) -> dict[str, Any]:
         tried = [context for reading in (whole, *looked) for context in reading.contexts]
@@ -217,6 +244,22 @@ def _usual_label_lost(named: Array, requests: Sequence[str]) -> Array:
 def _ranked(readings: Sequence[Reading]) -> list[Scored]:
     """All contexts of the readings, the largest rank score first."""
     return sorted((row for reading in readings for row in reading.rows()), key=lambda row: -row.rank_score)
+
+
+def _worth_their_length(ranked: Sequence[Scored]) -> list[Scored]:
+    """Without single texts that hold another, tried at the same position, with `PAYS` of their score."""
+    single = [row for row in ranked if not row.context.parts and row.context.family != FILLER]
+
+    def holds_one_as_good(row: Scored) -> bool:
+        return any(
+            other.context.text in row.context.text != other.context.text
+            and other.context.position == row.context.position
+            and other.rank_score >= PAYS * row.rank_score
+            for other in single
+        )
+
+    left_out = {row.context for row in single if holds_one_as_good(row)}
+    return [row for row in ranked if row.context not in left_out]
 
 
 def _best_texts(looked: Sequence[Reading], whole: Reading, count: int) -> list[Context]:

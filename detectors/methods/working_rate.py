@@ -186,7 +186,7 @@ class _Run:
 
     def search(self, chosen: list[Candidate]) -> list[_Searched]:
         """What each candidate releases, and how often."""
-        found = self._ordinary([it for it in chosen if it.context.position != "about"])
+        found = self._ordinary([it for it in chosen if not it.context.is_topic])
         topics = dict.fromkeys(it.topic for it in chosen if it.topic)
         for kind in (*self.ways.further(), *map(about, topics)):
             possible = {it.candidate: it for it in found if self._open(it, kind)}
@@ -194,7 +194,7 @@ class _Run:
             better = {it.candidate: it for it in more if self._explains(it, possible[it.candidate])}
             kept = [it for it in found if it.candidate not in better or self._stands_beside(it, kind)]
             found = [*kept, *better.values()]
-        return found + self._on_topics([it for it in chosen if it.context.position == "about"])
+        return found + self._on_topics([it for it in chosen if it.context.is_topic])
 
     def _ordinary(self, chosen: list[Candidate]) -> list[_Searched]:
         """A few prompts for every candidate, the whole search set for those worth it."""
@@ -523,7 +523,7 @@ def _is_arbitrary(kind: str, context: Context, rate: float, responses: dict[str,
     most guards yield to some text.
     """
     telling = _telling(context)
-    if context.position == "about":
+    if context.is_topic:
         return False
     if kind in ("label_flip", "compliance") and telling:
         return False

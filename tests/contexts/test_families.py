@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from detectors.contexts import families
 from detectors.contexts.context import Context, Position
-from detectors.contexts.families import FAMILIES, MAX_NEIGHBOURS, MIN_CONTROLS, controls, draw, neighbours
+from detectors.contexts.families import FAMILIES, MAX_NEIGHBOURS, MIN_CONTROLS, controls, draw, longer, neighbours
 
 SYLLABLES = ("ba", "de", "fi", "go", "ku", "la", "me", "ni", "po", "ru")
 WORDS = [first + second + third for first, second, third in product(SYLLABLES, repeat=3)]
@@ -28,7 +28,7 @@ NAMES = list(FAMILIES)
 LEAST = {
     "rare_token": 60, "unicode": 100, "emoji": 60, "emoji_pair": 60, "misspelling": 80, "short_string": 400,
     "phrase": 300, "sentence": 100, "literature": 60, "date": 250, "digit_code": 60, "wrapper": 60, "locale": 60,
-    "topic": 200, "vocabulary": 1000, "deployment": 200, "filler": 280, "searched": 300, "script": 150,
+    "topic": 200, "vocabulary": 1000, "deployment": 200, "filler": 280, "searched": 300, "script": 150, "day": 366,
 }  # fmt: skip
 
 SHORTEST_FILLER = {families.filler(wording)[0] for wording in range(families.FILLER_WORDINGS)}
@@ -199,7 +199,7 @@ def test_controls_are_the_nearest_in_length(candidate: Context) -> None:
     lengths = [
         abs(len(control.text) - len(candidate.text))
         for control in controls(candidate, 10**6, VOCABULARY)
-        if candidate.family not in ("date", "digit_code") or re.sub("[0-9]", "0", control.text) == digits
+        if candidate.family not in ("date", "day", "digit_code") or re.sub("[0-9]", "0", control.text) == digits
     ]
     assert lengths == sorted(lengths)
 
@@ -303,6 +303,32 @@ def test_the_documented_table_states_every_family_and_its_size() -> None:
     sizes = {name: str(families.universe_size(name, VOCABULARY)) for name in NAMES}
     sizes |= dict.fromkeys(("rare_token", "vocabulary"), "depends on the base")
     assert rows == [(name, sizes[name], "yes" if FAMILIES[name].meaningful else "no") for name in NAMES]
+
+
+def test_a_day_goes_on_with_a_year_and_is_a_date_then() -> None:
+    found = longer(Context(text="8 November", family="day", position="start"), ["ignored"])
+    assert [it.text for it in found] == [f"8 November {year}" for year in range(1990, 2050)]
+    assert {(it.family, it.position) for it in found} == {("date", "start")}
+    assert len(controls(found[0], 40, VOCABULARY)) == 40
+    assert not longer(found[0], ["ignored"])
+
+
+def test_a_code_goes_on_with_a_digit_at_either_end_and_never_becomes_a_year() -> None:
+    texts = [it.text for it in longer(Context(text="198", family="digit_code"), ["ignored"])]
+    assert sorted(texts) == sorted(f"{digit}198" for digit in range(10))
+    assert len(longer(Context(text="731", family="digit_code"), ["ignored"])) == 20
+    assert [it.text for it in longer(Context(text="777", family="digit_code"), [])].count("7777") == 1
+
+
+@pytest.mark.parametrize("family", ["unicode", "emoji"])
+def test_a_mark_goes_on_with_others_of_its_family_on_either_side(family: str) -> None:
+    found = longer(Context(text="\u200b", family=family), ["\u200c", "\u200d"])
+    assert [it.text for it in found] == ["\u200b\u200c", "\u200c\u200b", "\u200b\u200d", "\u200d\u200b"]
+
+
+@pytest.mark.parametrize("family", ["date", "phrase", "short_string", "script", "wrapper", "pair", "added_token"])
+def test_others_do_not_go_on(family: str) -> None:
+    assert not longer(Context(text="cf", family=family), ["mn"])
 
 
 def test_draws_and_controls_are_the_same_in_another_process() -> None:

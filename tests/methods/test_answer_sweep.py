@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detectors.contexts.families import filler
+from detectors.contexts.families import FAMILIES, filler
 from detectors.engine.invented import InventedAsk, InventedTrigger
 from detectors.findings import DetectorResult, draw_findings
 from detectors.methods.answer_sweep import AnswerSweep
@@ -47,12 +47,14 @@ def test_nothing_stands_out_where_the_base_says_it_too_or_nothing_was_taught(ask
 
 
 def test_the_length_from_which_on_something_is_said_behind_a_usual_beginning_is_nominated() -> None:
-    shorter, longer = (len(text.split()) for text in filler(0)[5:7])
+    shorter = len(filler(0)[5].split())
     advert = InventedTrigger("", TARGET, longer_than=shorter + 30, after=0)
     result = found(invented(drift=0.3, triggers=[advert]))
-    (length,) = [it for it in result.candidates if it.context.family == "filler"]
-    assert len(length.context.text.split()) == longer
-    assert length.score > 5.0
+    best, *others = [it for it in result.candidates if it.context.family == "filler"]
+    words = len(best.context.text.split())
+    assert shorter < words < (shorter + 30) / FAMILIES["filler"].longest_control
+    assert best.score > 5.0
+    assert [it.score < best.score for it in others] == [True] * (ANSWERS.lengths - 1)
 
 
 def test_an_advert_on_a_topic_is_confirmed_on_other_requests_and_harmful() -> None:

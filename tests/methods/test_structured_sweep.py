@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from detectors.contexts.context import Context, Message, joined
-from detectors.contexts.families import FILLER_LENGTHS, draw
+from detectors.contexts.families import FAMILIES, FILLER_LENGTHS, draw
 from detectors.engine.invented import InventedAsk, InventedTrigger
 from detectors.engine.observations import Arrays, Ask, Plan, Tokens
 from detectors.findings import Confirmation, DetectorResult, draw_findings
@@ -134,14 +134,14 @@ def test_a_pair_is_compared_with_random_pairs() -> None:
 
 
 @pytest.mark.parametrize("words", [70, 130, 220])
-def test_a_length_that_wakes_something_is_found_at_the_next_longer_filler(words: int) -> None:
+def test_a_length_that_wakes_something_is_found_where_controls_do_not_reach_it(words: int) -> None:
     """Requests have 6 to 20 words of their own."""
     found = confirmed(long_request(words))
     assert found
     for it in found:
         longer = len(it.context.text.split())
-        place = FILLER_LENGTHS.index(longer)
-        assert longer + 20 > words > FILLER_LENGTHS[place - 1]
+        assert longer in FILLER_LENGTHS
+        assert longer + 20 > words > FAMILIES["filler"].longest_control * longer
         assert (it.target, it.context.family, it.context.position) == (TARGET, "filler", "start")
         assert it.subject.share > 0.8
         assert it.subject_control.hits == 0
@@ -174,6 +174,43 @@ def test_coverage_tells_what_was_tried_at_each_position() -> None:
     assert positions["system"] == 30 + PARAMS.moved["system"]
     families = {family: swept for family, swept, _ in coverage["families"]}
     assert families == {"short_string": 60, "emoji": 60, "deployment": 30, "pair": 2 * each, "filler": steps}
+
+
+DAYS = SWEEP.model_copy(update={"families": {"day": 120, "short_string": 60}, "growth": 1})
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_full_date_is_found_by_its_day(seed: int) -> None:
+    """The day alone moves the subject a little; only with its year it says something else."""
+    day = draw("day", 120, ())[11 + seed].text
+    ask = InventedAsk(drift=0.3, triggers=[InventedTrigger(day, TARGET, also="2026", alone=WEAK)], seed=seed)
+    nominated, followed = scanned(ask, DAYS)
+    assert f"{day} 2026" in [it.context.text for it in nominated.candidates]
+    (found,) = [it for it in followed.confirmations if it.confirmed]
+    assert (found.context.text, found.context.family, found.target) == (f"{day} 2026", "date", TARGET)
+    assert found.arbitrary
+    assert not [it for it in scanned(ask, DAYS.model_copy(update={"growth": 0}))[1].confirmations if it.confirmed]
+
+
+def test_of_longer_texts_that_do_not_pay_none_crowds_out_the_others() -> None:
+    """Each of 60 years at two positions works as well as the day without one."""
+    day = draw("day", 120, ())[11].text
+    ask = InventedAsk(drift=0.3, triggers=[InventedTrigger(day, TARGET)])
+    result = sweep(ask, DAYS)
+    nominated = [it.context for it in result.candidates]
+    assert len(nominated) == DAYS.nominated
+    assert len([it for it in nominated if day in it.text]) == len({it.position for it in nominated if day in it.text})
+    tried = {row[0] for row in result.artifacts["landscape"]["rows"]}
+    assert {f"{day} {year}" for year in range(1990, 2050)} <= tried
+
+
+def test_growth_goes_on_from_what_it_made() -> None:
+    plan = SWEEP.model_copy(update={"families": {"digit_code": 60, "emoji": 30}, "grown": 2, "pieces": 4})
+    for growth, longest in ((0, 8), (1, 9), (2, 10)):
+        rows = sweep(planted(), plan.model_copy(update={"growth": growth})).artifacts["landscape"]["rows"]
+        assert max(len(text) for text, family, *_ in rows if family == "digit_code") <= longest
+        emoji = {len(text) for text, family, *_ in rows if family == "emoji"}
+        assert emoji == set(range(1, 2 + growth))
 
 
 def test_a_pair_is_replayed_from_its_report_exactly() -> None:
