@@ -203,6 +203,8 @@ def test_every_suite_has_its_column(suite: Suite) -> None:
     moved = ", ".join(str(sweep.moved.get(place, "none")) for place in ("start", "system"))
     assert said["of the best, at the start, in the system message"] == moved
     assert said["texts tried as pairs, pairs of them"] == (f"{sweep.paired}, {sweep.pairs}" if sweep.paired else "none")
+    assert said["of each family that goes on, made longer, twice"] == (str(sweep.grown) if sweep.growth else "none")
+    assert sweep.growth in (0, 2)
     assert said["wordings of filler, each in twelve lengths"] == str(sweep.wordings or "none")
     assert said["candidates searched, confirmed at most"] == f"{rate.candidates}, {rate.confirmed}"
     assert said["fresh prompts of the test"] == f"{rate.confirm_prompts}"

@@ -86,13 +86,16 @@ def test_steering_counts_as_work_for_what_a_target_is_asked() -> None:
         targets=1, families={"emoji": 3, "date": 2}, requests=2, kept=4, moved={"start": 2}, nominated=1
     )
     assert steering.scored == 2 * (5 + 2 * (1 + 4 + 2))
+    whole_numbers = QUICK.model_copy(
+        update={"working_rate": QUICK.working_rate.model_copy(update={"passage_tokens": 0})}
+    )
     inversion = QUICK.target_inversion
     assert inversion
     with_it, without = (
-        QUICK.model_copy(update={"target_inversion": inversion.model_copy(update={"steering": it})}).work
+        whole_numbers.model_copy(update={"target_inversion": inversion.model_copy(update={"steering": it})}).work
         for it in (steering, None)
     )
-    assert with_it - without == pytest.approx(steering.scored * WORK["score"])
+    assert with_it - without == steering.scored * WORK["score"]
 
 
 def test_work_grows_with_the_plan() -> None:
